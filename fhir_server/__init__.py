@@ -1,0 +1,1 @@
+"""The running product: HTTP, interactions, storage, processes. The only package that knows FastAPI and databases."""

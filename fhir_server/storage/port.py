@@ -1,0 +1,169 @@
+"""The storage port: what the product asks of a store. Adapters: `sqlite/`, later `mongo/`; tests/contract runs against all.
+
+Rules.
+1. A unit of work commits as a whole: resources, index entries, uniqueness keys and follow-up rows, or nothing.
+2. Version, lastUpdated and their order are given inside the commit, strictly increasing over all processes.
+3. When `commit` returns, the unit is on disk.
+4. Every read verb takes a `Narrowing`; a row outside it is answered exactly as a row that does not exist.
+5. A condition that no longer holds at commit time raises `Conflict` and changes nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from resources.json_format import Template
+from resources.model import ResourceKey
+from search.entries import Entries
+from search.narrowing import Narrowing
+from search.query import Query
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One version of a resource. `updated` in microseconds; `body` is the JSON that is served, empty for a deletion."""
+
+    key: ResourceKey
+    version: int
+    updated: int
+    deleted: bool
+    method: Literal["POST", "PUT", "PATCH", "DELETE"]
+    body: bytes
+
+
+class Conflict(Exception):  # noqa: N818  (a state of affairs to be retried, rendered by its catcher)
+    """A condition of the unit did not hold at commit time; `key` says where. The caller looks again or answers 409/412."""
+
+    def __init__(self, reason: Literal["version", "exists", "guard", "unique"], key: ResourceKey | None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.key = key
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write a new version. `expected`: the version that must be current (0: never existed or deleted; None: any).
+
+    `body` lacks versionId and lastUpdated, which the commit gives. Identical content to the current version makes no new one.
+    `organizations` own the resource; `released` is False while patients may not see it (status of smart.md).
+    """
+
+    key: ResourceKey
+    body: Template
+    entries: Entries
+    method: Literal["POST", "PUT", "PATCH"]
+    expected: int | None = None
+    organizations: tuple[ResourceKey, ...] = ()
+    released: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Write a deletion. Deleting what is deleted or never was changes nothing. `expected` as in Put."""
+
+    key: ResourceKey
+    expected: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The query must, inside the commit, match exactly `keys` (in any order). `unique` is the criterion's canonical text."""
+
+    query: Query
+    keys: frozenset[ResourceKey]
+    unique: str
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """A row for other work, committed with the unit: `kind` names its table of use (`ledger`, `job`, later audit, outbox)."""
+
+    kind: str
+    key: str
+    data: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class UnitOfWork:
+    """What is committed together, in order."""
+
+    writes: tuple[Put | Delete, ...]
+    guards: tuple[Guard, ...] = ()
+    follow_ups: tuple[FollowUp, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The outcome of one write: the version now current. `created`: nothing was current before; `changed` False: no new version."""
+
+    key: ResourceKey
+    version: int
+    updated: int
+    created: bool
+    changed: bool
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One resource of a page; `mode` tells matches from includes; `position` is the cursor of a match, None for an include."""
+
+    stored: Stored
+    mode: Literal["match", "include"]
+    position: tuple[object, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a search: matches in order, then their includes. `total` None when not asked. `more`: matches remain beyond."""
+
+    rows: tuple[Row, ...]
+    total: int | None
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryQuery:
+    """History of one resource (`type`, `id`), a type (`id` None) or the system (both None), newest first.
+
+    `since`, `until` in microseconds; `before` is the `updated` of the last row of the page before.
+    """
+
+    type: str | None
+    id: str | None
+    count: int
+    since: int | None = None
+    until: int | None = None
+    before: int | None = None
+    total: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """Versions, newest first. `total` None when not asked; `more`: older ones remain."""
+
+    versions: tuple[Stored, ...]
+    total: int | None
+    more: bool
+
+
+class ResourceStore(Protocol):
+    """A store of resources. Every verb raises FhirError 503 when the store is away or the deadline passed."""
+
+    async def read(self, key: ResourceKey, narrowing: Narrowing) -> Stored | None:
+        """The current version (maybe a deletion), or None when there never was one or it is outside the narrowing."""
+
+    async def read_version(self, key: ResourceKey, version: int, narrowing: Narrowing) -> Stored | None:
+        """That version, or None. A resource outside the narrowing has no versions."""
+
+    async def history(self, query: HistoryQuery, narrowing: Narrowing) -> HistoryPage:
+        """A page of versions."""
+
+    async def search(self, query: Query, narrowing: Narrowing) -> Page:
+        """A page of matches (all inside the narrowing, and so are includes, chains and counts)."""
+
+    async def commit(self, unit: UnitOfWork) -> tuple[Written, ...]:
+        """Commit the unit; one outcome per write, in order. Raises Conflict, having changed nothing."""
+
+    async def close(self) -> None:
+        """Finish what was begun, release files and threads."""

@@ -1,0 +1,95 @@
+"""Index entries: what a resource says under each search parameter, in the form that queries test.
+
+`parameter` is the code under which the entry is STORED (`search.parameters.Parameter.rows`): several parameters may share rows.
+Times are microseconds (closed ranges), numbers exact Decimals (closed range; None = unbounded), strings folded.
+`group` ties the entries of one composite tuple together: 0 for ordinary entries, 1.. within a resource and parameter.
+"""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import NamedTuple
+
+from resources.model import ResourceKey
+
+
+class TokenEntry(NamedTuple):
+    """`code` is spelled by `search.types.token.key`; `system` "" = none. Reference identifiers are TokenEntries too."""
+
+    parameter: str
+    system: str
+    code: str
+    group: int = 0
+
+
+class StringEntry(NamedTuple):
+    """`exact` is the text as written; None for an entry that stands for a later word of the text."""
+
+    parameter: str
+    folded: str
+    exact: str | None
+    group: int = 0
+
+
+class DateEntry(NamedTuple):
+    """A closed range of microseconds."""
+
+    parameter: str
+    low: int
+    high: int
+    group: int = 0
+
+
+class NumberEntry(NamedTuple):
+    """A closed range; a number is a point."""
+
+    parameter: str
+    low: Decimal | None
+    high: Decimal | None
+    group: int = 0
+
+
+class QuantityEntry(NamedTuple):
+    """As written, and once more in canonical UCUM units where it converts (`canonical_unit` None where it does not)."""
+
+    parameter: str
+    low: Decimal | None
+    high: Decimal | None
+    system: str
+    code: str
+    unit: str
+    canonical_unit: str | None
+    canonical_low: Decimal | None
+    canonical_high: Decimal | None
+    group: int = 0
+
+
+class ReferenceEntry(NamedTuple):
+    """A literal reference to a resource of this server; `version` "" = the current one. Other references are UriEntries."""
+
+    parameter: str
+    target: ResourceKey
+    version: str
+    group: int = 0
+
+
+class UriEntry(NamedTuple):
+    """A uri, canonical (with `|version` when written) or a reference to elsewhere, as written."""
+
+    parameter: str
+    value: str
+    group: int = 0
+
+
+@dataclass(slots=True)
+class Entries:
+    """All entries of one resource, by kind, without repeats; `contained` holds those of contained resources by (type, local id)."""
+
+    tokens: list[TokenEntry] = field(default_factory=list)
+    strings: list[StringEntry] = field(default_factory=list)
+    dates: list[DateEntry] = field(default_factory=list)
+    numbers: list[NumberEntry] = field(default_factory=list)
+    quantities: list[QuantityEntry] = field(default_factory=list)
+    references: list[ReferenceEntry] = field(default_factory=list)
+    uris: list[UriEntry] = field(default_factory=list)
+    compartments: list[ResourceKey] = field(default_factory=list)
+    contained: dict[tuple[str, str], "Entries"] = field(default_factory=dict)

@@ -1,0 +1,238 @@
+"""A search as a value: a closed set of frozen nodes that parser, rewrite passes, access rules and dialects share.
+
+Rules: a node never changes; a pass returns a new tree; values are normalised once, where they are parsed (a date is always a
+range, a number always Decimal bounds, a string always folded), so no dialect interprets text. `Not` negates the SET of
+resources: `Not(Match(p, t))` holds for resources without any value of p too.
+
+Specification: https://hl7.org/fhir/R4/search.html
+"""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Literal
+
+from resources.model import ResourceKey
+from search.parameters import Parameter
+
+Prefix = Literal["eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"]
+"""https://hl7.org/fhir/R4/search.html#prefix"""
+
+
+# ---- tests: what one index entry must satisfy
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTest:
+    """`system` None: any system; "" : an entry without a system. `code` None: any code of the system.
+
+    `codes` holds every spelling of the code that counts as equal (folded, and as given for case-sensitive systems).
+    """
+
+    system: str | None
+    codes: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class StringTest:
+    """`text` is folded (`search.values.fold`) for starts and contains, as given for exact."""
+
+    mode: Literal["starts", "contains", "exact"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DateTest:
+    """The searched range [low, high], closed, in microseconds; the prefix compares it with the entry's range."""
+
+    prefix: Prefix
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class NumberTest:
+    """The bounds of the searched number's implicit precision, [low, high) for eq/ne/ap; low == high == value for the others."""
+
+    prefix: Prefix
+    low: Decimal
+    high: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class QuantityTest:
+    """A number with an optional unit. `system` None: any; `code` matches code or unit as written; None: any unit.
+
+    `canonical` is the UCUM-canonical form of the same search (number bounds and canonical unit), None where it does not convert.
+    """
+
+    number: NumberTest
+    system: str | None
+    code: str | None
+    canonical: tuple[NumberTest, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceTest:
+    """One of: `keys` (local resources; several for a bare id), `url` (absolute, elsewhere); `version` when the search names one."""
+
+    keys: tuple[ResourceKey, ...]
+    url: str | None
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UriTest:
+    """`above`: the entry is a prefix path of `text`; `below`: the entry starts with `text` at a path border."""
+
+    mode: Literal["exact", "above", "below"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompositeTest:
+    """One test per component, satisfied together by one tuple of values."""
+
+    parts: tuple["Test", ...]
+
+
+Test = TokenTest | StringTest | DateTest | NumberTest | QuantityTest | ReferenceTest | UriTest | CompositeTest
+
+
+# ---- nodes: what a resource must satisfy
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every resource of the searched types."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """No resource."""
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """Every part holds."""
+
+    parts: tuple["Node", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """At least one part holds."""
+
+    parts: tuple["Node", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The part does not hold."""
+
+    part: "Node"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """At least one index entry of the parameter satisfies the test. `identifier`: test the logical identifiers of a reference."""
+
+    parameter: Parameter
+    test: Test
+    identifier: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The parameter has at least one entry (`:missing=false`)."""
+
+    parameter: Parameter
+
+
+@dataclass(frozen=True, slots=True)
+class HasId:
+    """The logical id is one of these (`_id`)."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LastUpdated:
+    """`_lastUpdated`."""
+
+    test: DateTest
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A reference parameter whose target, of type `target`, satisfies `where`: `subject:Patient.name=x`."""
+
+    parameter: Parameter
+    target: str
+    where: "Node"
+
+
+@dataclass(frozen=True, slots=True)
+class Reverse:
+    """Resources of type `source` that satisfy `where` refer here by `parameter`: `_has:Observation:patient:code=x`."""
+
+    source: str
+    parameter: Parameter
+    where: "Node"
+
+
+@dataclass(frozen=True, slots=True)
+class InCompartment:
+    """The resource is in the compartment of `owner`."""
+
+    owner: ResourceKey
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedBy:
+    """One of these organizations owns the resource (access rules only)."""
+
+    organizations: tuple[ResourceKey, ...]
+
+
+Node = All | Nothing | And | Or | Not | Match | Present | HasId | LastUpdated | Chain | Reverse | InCompartment | OwnedBy
+
+
+# ---- the whole search
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    """`_sort=-date`. `parameter` None with `field` "_id" or "_lastUpdated" for the two that are no index entries."""
+
+    field: str
+    parameter: Parameter | None
+    descending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Include:
+    """`_include=source:parameter:target`, or `_revinclude` (reverse). `target` None: any type."""
+
+    source: str
+    parameter: Parameter
+    target: str | None
+    reverse: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A search of `type`, rewritten and narrowed before storage sees it.
+
+    `count` is the page size (0: count only). `total` says whether the number of all matches is wanted. `after` holds the sort
+    key values and the row position of the last row of the page before (from a verified cursor), `backward` pages the other way.
+    """
+
+    type: str
+    where: Node
+    sort: tuple[SortKey, ...] = ()
+    count: int = 20
+    total: Literal["none", "accurate"] = "none"
+    includes: tuple[Include, ...] = ()
+    after: tuple[object, ...] | None = None
+    backward: bool = False
+    narrowing: Node = field(default_factory=All)

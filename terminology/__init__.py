@@ -1,0 +1,1 @@
+"""Code systems, value sets, units: what codes mean."""
