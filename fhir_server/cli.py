@@ -1,0 +1,168 @@
+"""The command line: `fhir-server serve | load | settings | bench`.
+
+Rules.
+1. A mistake of the user ends in one sentence on stderr and an exit code (2: the command line or settings, 1: the work failed);
+   never in a traceback.
+2. What other programs read goes to stdout, everything else to stderr.
+3. Nothing is imported here that only one command needs: each command imports its own.
+4. The server does not start without access control unless `--auth off` is given, and then it listens on loopback addresses alone.
+"""
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from fhir_server.settings import Loaded, Settings, SettingsFault, explain, is_loopback, load_settings
+
+app = typer.Typer(
+    name="fhir-server",
+    help="A FHIR R4 server.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the database.")]
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fhir-server {version('fhir-server')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """A FHIR R4 server."""
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    data_dir: DataDir = None,
+    workers: Annotated[int | None, typer.Option(help="Serving processes.")] = None,
+    pid_file: Annotated[Path | None, typer.Option(help="File that holds the process id while the server runs.")] = None,
+    public_url: Annotated[
+        str | None, typer.Option(help="How clients reach the server; the FHIR base is URL/fhir.")
+    ] = None,
+    demo: Annotated[bool | None, typer.Option("--demo", help="Load the demonstration patients first.")] = None,
+    auth: Annotated[str | None, typer.Option(help="`off`: no access control, this machine alone.")] = None,
+) -> None:
+    """Start the server. The first line on stdout is `Listening on URL`."""
+    flags = {
+        "host": host,
+        "port": port,
+        "data_dir": data_dir,
+        "workers": workers,
+        "pid_file": pid_file,
+        "public_url": public_url,
+        "demo": demo,
+        "auth": auth,
+    }
+    settings = _settings(flags).settings
+    if fault := may_serve(settings):
+        _refuse(fault, 2)
+    from fhir_server.supervisor import CannotServe, supervise  # noqa: PLC0415  (rule 3)
+
+    try:
+        code = supervise(settings)
+    except CannotServe as error:
+        _refuse(str(error), 1)
+    raise typer.Exit(code)
+
+
+@app.command()
+def load(
+    paths: Annotated[list[Path], typer.Argument(help="Bundles (JSON), NDJSON, plain or .gz, or folders of them.")],
+    processes: Annotated[int | None, typer.Option(min=1, help="Processes that read and check.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Load files into the store. A second run adds nothing; a run that was stopped goes on where it was."""
+    settings = _settings({"data_dir": data_dir}).settings
+    from fhir_server.loading import CannotLoad, run_load  # noqa: PLC0415  (rule 3)
+
+    try:
+        complete = run_load(settings, paths, processes)
+    except CannotLoad as error:
+        _refuse(str(error), 1)
+    raise typer.Exit(0 if complete else 1)
+
+
+@app.command(name="settings")
+def show_settings(data_dir: DataDir = None) -> None:
+    """Show every setting with its value, where the value is from, its variable and its purpose."""
+    loaded = _settings({"data_dir": data_dir})
+    rows = [(row.name, row.value, row.source, row.variable, row.purpose) for row in explain(loaded)]
+    table = [("setting", "value", "source", "variable", "purpose"), *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(4)]
+    for row in table:
+        typer.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, [*widths, 0], strict=True)).rstrip())
+
+
+@app.command()
+def bench(
+    data: Annotated[Path | None, typer.Option(help="Folder of transaction Bundles; made-up ones unless given.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.2, help="Length of each measurement.")] = 4.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each phase; the median is shown.")] = 3,
+    workers: Annotated[int, typer.Option(min=1, help="Serving processes.")] = 1,
+    phases: Annotated[str | None, typer.Option(help="Only these phases, separated by commas.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Compare two such files instead of measuring.")
+    ] = None,
+) -> None:
+    """Measure the server on this machine against the limits of the machine."""
+    from fhir_server.benchmark import CannotMeasure, compare_files, run_benchmark  # noqa: PLC0415  (rule 3)
+
+    try:
+        if compare:
+            compare_files(*compare)
+        else:
+            run_benchmark(data, seconds=seconds, rounds=rounds, workers=workers, phases=phases, out=json)
+    except CannotMeasure as error:
+        _refuse(str(error), 1)
+
+
+def may_serve(settings: Settings) -> str | None:
+    """Why the server must not start with these settings; None when it may."""
+    if settings.auth != "off":
+        return (
+            "access control is not part of this version: start with `--auth off`, which serves this machine alone "
+            "(addresses 127.0.0.0/8, ::1, localhost)"
+        )
+    if not is_loopback(settings.host):
+        return f"with `--auth off` the server listens on loopback addresses alone, not on {settings.host}"
+    return None
+
+
+def _settings(flags: dict[str, Any]) -> Loaded:
+    try:
+        loaded = load_settings(flags)
+    except SettingsFault as error:
+        _refuse(str(error), 2)
+    for name in loaded.unknown_variables:
+        sys.stderr.write(f"fhir-server: the environment variable {name} is not a setting; it is ignored\n")
+    return loaded
+
+
+def _refuse(message: str, code: int) -> NoReturn:
+    sys.stderr.write("".join(f"fhir-server: {line}\n" for line in message.splitlines()))
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    main()
