@@ -1,0 +1,119 @@
+"""The search types, one module each.
+
+Each says which modifiers it has, how a value becomes a test, how an element's value becomes index entries, and when an entry
+satisfies a test.
+
+`node` turns one OR-value into a query node, `maker` compiles one parameter and datatype into an entry maker, `match` holds an
+entry against a test. `:not` and `:missing` are negations outside of `node`.
+
+Specification: https://hl7.org/fhir/R4/search.html#ptypes
+"""
+
+from itertools import product
+from typing import cast
+
+from resources.definitions.model import Element
+from resources.errors import FhirError
+from search.entries import DateEntry, NumberEntry, QuantityEntry, ReferenceEntry, StringEntry, TokenEntry, UriEntry
+from search.parameters import Parameter
+from search.query import (
+    CompositeTest,
+    DateTest,
+    Match,
+    Node,
+    NumberTest,
+    Or,
+    QuantityTest,
+    ReferenceTest,
+    StringTest,
+    Test,
+    TokenTest,
+    UriTest,
+)
+from search.types import composite, date, number, quantity, reference, string, token, uri
+from search.types.making import Maker, Making
+from search.values import ValueContext
+
+Entry = TokenEntry | StringEntry | DateEntry | NumberEntry | QuantityEntry | ReferenceEntry | UriEntry
+
+_TYPES = {
+    "token": token,
+    "string": string,
+    "date": date,
+    "number": number,
+    "quantity": quantity,
+    "reference": reference,
+    "uri": uri,
+}
+# Modifiers of R4 that this server does not have yet, by the types that R4 gives them to.
+_LATER = {
+    "text": ("token", "reference"),
+    "above": ("token", "reference"),
+    "below": ("token", "reference"),
+    "in": ("token",),
+    "not-in": ("token",),
+    "of-type": ("token",),
+}
+
+
+def node(parameter: Parameter, modifier: str | None, value: str, context: ValueContext) -> Node:
+    """The node of one OR-value (escapes still in it); `modifier` without colon.
+
+    Raises FhirError 400 for a value or modifier that does not fit, or that is not supported yet.
+    """
+    if modifier is not None and parameter.type in _LATER.get(modifier, ()):
+        raise FhirError(
+            400, "not-supported", f"Modifier ':{modifier}' is not supported yet (search parameter '{parameter.code}')."
+        )
+    if modifier == "identifier" and parameter.type == "reference":
+        return Match(parameter, token.test(parameter, value, context), identifier=True)
+    found = _tests(parameter, modifier, value, context)
+    nodes = tuple(Match(parameter, test) for test in found)
+    return nodes[0] if len(nodes) == 1 else Or(nodes)
+
+
+def _tests(parameter: Parameter, modifier: str | None, value: str, context: ValueContext) -> tuple[Test, ...]:
+    if parameter.type == "composite":
+        if modifier is not None:
+            raise FhirError(
+                400,
+                "invalid",
+                f"Modifier ':{modifier}' does not fit search parameter '{parameter.code}' of type composite.",
+            )
+        texts = composite.parts(parameter, value)
+        choices = [
+            _tests(component, None, text, context) for component, text in zip(parameter.components, texts, strict=True)
+        ]
+        return tuple(CompositeTest(combination) for combination in product(*choices))
+    found = _TYPES.get(parameter.type)
+    if found is None:
+        raise FhirError(
+            400, "not-supported", f"Search parameter '{parameter.code}' of type {parameter.type} is not supported yet."
+        )
+    return cast("tuple[Test, ...]", found.tests(parameter, modifier, value, context))
+
+
+def maker(parameter: Parameter, code: str, kind: str, element: Element | None, making: Making) -> Maker | None:
+    """How the parameter's entries, stored as row `code`, are made from a value of datatype `kind`; None: it cannot meet it."""
+    found = _TYPES.get(parameter.type)
+    return None if found is None else cast("Maker | None", found.maker(code, kind, element, making))
+
+
+def match(entry: Entry, test: Test) -> bool:
+    """Whether one entry satisfies a test; an entry of another kind does not."""
+    match entry, test:
+        case TokenEntry(), TokenTest():
+            return token.match(entry, test)
+        case StringEntry(), StringTest():
+            return string.match(entry, test)
+        case DateEntry(), DateTest():
+            return date.match(entry, test)
+        case NumberEntry(), NumberTest():
+            return number.match(entry, test)
+        case QuantityEntry(), QuantityTest():
+            return quantity.match(entry, test)
+        case ((ReferenceEntry() | UriEntry()), ReferenceTest()):
+            return reference.match(entry, test)
+        case UriEntry(), UriTest():
+            return uri.match(entry, test)
+    return False

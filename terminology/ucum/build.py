@@ -10,7 +10,7 @@ a search for a cell count per litre) and each arbitrary unit that is not defined
 
 import gzip
 import json
-import xml.etree.ElementTree as ET  # noqa: S405  (a file of an installed package)
+import xml.etree.ElementTree as ET
 from fractions import Fraction
 from importlib.resources import files
 from itertools import product
@@ -20,17 +20,16 @@ from typing import Any
 from terminology.ucum.expressions import Atoms, Canonical, evaluate
 
 _XML = "{http://unitsofmeasure.org/ucum-essence}"
-_NUMERATORS = [
-    *("Gg kg g mg ug ng pg fg mol mmol umol nmol pmol fmol eq meq ueq osm mosm kat mkat ukat nkat U kU mU uU nU".split()),
-    *("[iU] k[iU] m[iU] u[iU] [IU] m[IU] k[IU] [arb'U] [GPL'U] [MPL'U] [CFU] 10*3 10*6 10*9 10*12 L dL mL uL nL fL".split()),
-    *("kJ J cal kcal [Cal] m cm mm um nm m2 cm2 mm2 mm[Hg] cm[H2O] kPa Pa bar s ms min h d wk mo a Gy mGy Sv mSv Bq MBq".split()),
-    *("V mV A mA W Hz kHz MHz [in_i] [ft_i] [lb_av] [oz_av] [degF] Cel K % 1 [ppm] [ppb] [pH] deg rad dB".split()),
-]
-_DENOMINATORS = [
-    "",
-    *("/L /dL /mL /uL /nL /m3 /kg /g /mg /ug /mol /mmol /d /h /min /s /wk /m2 /1 /min/kg /h/kg /d/kg /min/m2 /[HPF]".split()),
-    *(".h/L .h/mL .min /[LPF] /(24.h) /(8.h) /(12.h) /m /cm /{cells} /10*6 /10*9 /10*12 /L/h /[iU]".split()),
-]
+_NUMERATORS = (
+    "Gg kg g mg ug ng pg fg mol mmol umol nmol pmol fmol eq meq ueq osm mosm kat mkat ukat nkat U kU mU uU nU "
+    "[iU] k[iU] m[iU] u[iU] [IU] m[IU] k[IU] [arb'U] [GPL'U] [MPL'U] [CFU] 10*3 10*6 10*9 10*12 L dL mL uL nL fL "
+    "kJ J cal kcal [Cal] m cm mm um nm m2 cm2 mm2 mm[Hg] cm[H2O] kPa Pa bar s ms min h d wk mo a Gy mGy Sv mSv Bq MBq "
+    "V mV A mA W Hz kHz MHz [in_i] [ft_i] [lb_av] [oz_av] [degF] Cel K % 1 [ppm] [ppb] [pH] deg rad dB"
+)
+_DENOMINATORS = (
+    "/L /dL /mL /uL /nL /m3 /kg /g /mg /ug /mol /mmol /d /h /min /s /wk /m2 /1 /min/kg /h/kg /d/kg /min/m2 /[HPF] "
+    ".h/L .h/mL .min /[LPF] /(24.h) /(8.h) /(12.h) /m /cm /{cells} /10*6 /10*9 /10*12 /L/h /[iU]"
+)
 
 
 def main() -> None:
@@ -38,8 +37,10 @@ def main() -> None:
     package = files("ucumvert") / "vendor"
     root = ET.fromstring((package / "ucum-essence.xml").read_text(encoding="utf-8"))  # noqa: S314
     atoms = _atoms(root)
-    examples = [line.split("\t")[1] for line in (package / "ucum_examples.tsv").read_text(encoding="utf-8").splitlines()[1:]]
-    codes = {*examples, *atoms.units, *(a + b for a, b in product(_NUMERATORS, _DENOMINATORS))}
+    examples = [
+        line.split("\t")[1] for line in (package / "ucum_examples.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    ]
+    codes = {*examples, *atoms.units, *(a + b for a, b in product(_NUMERATORS.split(), ["", *_DENOMINATORS.split()]))}
     codes |= {prefix + unit for prefix in atoms.prefixes for unit in atoms.metric}
     table: dict[str, Any] = {code: _row(evaluate(code, atoms)) for code in sorted(codes)}
     data = {
@@ -57,7 +58,9 @@ def _row(value: Canonical | None) -> list[Any] | None:
 
 def _atoms(root: ET.Element) -> Atoms:
     prefixes = {e.attrib["Code"]: Fraction(e.find(f"{_XML}value").attrib["value"]) for e in root.iter(f"{_XML}prefix")}  # type: ignore[union-attr]
-    units: dict[str, Canonical | None] = {e.attrib["Code"]: Canonical(Fraction(1), ((e.attrib["Code"], 1),)) for e in root.iter(f"{_XML}base-unit")}
+    units: dict[str, Canonical | None] = {
+        e.attrib["Code"]: Canonical(Fraction(1), ((e.attrib["Code"], 1),)) for e in root.iter(f"{_XML}base-unit")
+    }
     metric = list(units)
     waiting = {}
     for element in root.iter(f"{_XML}unit"):

@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import cache
 from typing import Any, NamedTuple
 
-from lark import Token, Tree
+from lark import Token
 from lark.exceptions import LarkError
 from ucumvert.parser import get_ucum_parser
 
@@ -107,4 +107,6 @@ def _product(left: Canonical, right: Canonical) -> Canonical:
     powers = dict(left.dimensions)
     for name, power in right.dimensions:
         powers[name] = powers.get(name, 0) + power
-    return Canonical(left.factor * right.factor, tuple(sorted((name, power) for name, power in powers.items() if power)))
+    return Canonical(
+        left.factor * right.factor, tuple(sorted((name, power) for name, power in powers.items() if power))
+    )

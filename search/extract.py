@@ -1,0 +1,386 @@
+"""Index entries of a resource, by closures compiled once per type.
+
+All stored parameters of a type become ONE tree of property names, so a resource is walked once and only where a parameter looks.
+At the leaves stand the makers of search.types. Composites run a small tree of their own per tuple and number the tuples.
+Expressions that closures do not cover are evaluated by fhirpathpy for that parameter alone.
+
+Rules: no entry twice; a resource is in its own compartment; contained resources, and the first entry of a document or message
+Bundle, have entries of their own, under `(type, local id)`.
+Specification: https://hl7.org/fhir/R4/search.html, https://hl7.org/fhir/R4/compartmentdefinition.html
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+from typing import Any, Protocol
+
+from resources import fhirpath
+from resources.definitions.model import CompartmentDefinition, ValueSetCodes
+from resources.fhirpath import Computed, Filter, NotSimple, Place
+from resources.model import Resource, ResourceKey
+from search import types
+from search.entries import Entries
+from search.parameters import Parameter
+from search.types.making import Maker, Making, Scope
+
+# What the store keeps as columns, not as entries.
+_COLUMNS = frozenset({"_id", "_lastUpdated"})
+_FEW = 3
+
+
+class Definitions(fhirpath.Definitions, Protocol):
+    """What extraction asks of the definitions: types, value sets by URL, compartments by code."""
+
+    @property
+    def value_sets(self) -> Mapping[str, ValueSetCodes]:
+        """URL -> enumerated value set."""
+
+    @property
+    def compartments(self) -> Mapping[str, CompartmentDefinition]:
+        """Type code -> compartment."""
+
+
+class Registry(Protocol):
+    """What extraction asks of the registry of search parameters."""
+
+    def stored(self, type_name: str) -> tuple[Parameter, ...]:
+        """The parameters of the type that have rows of their own."""
+
+    def find(self, type_name: str, code: str) -> Parameter | None:
+        """The parameter with the code."""
+
+
+@dataclass(slots=True)
+class _Tree:
+    """A property's place in the tree: makers of its values, deeper properties, filtered and indexed subtrees."""
+
+    leaves: list[Maker] = field(default_factory=list)
+    children: dict[str, "_Tree"] = field(default_factory=dict)
+    filters: dict[Filter, "_Tree"] = field(default_factory=dict)
+    items: dict[int, "_Tree"] = field(default_factory=dict)
+
+    def at(self, steps: Iterable[fhirpath.Step]) -> "_Tree":
+        """The tree at the end of the steps, made where missing."""
+        here = self
+        for step in steps:
+            if isinstance(step, str):
+                here = here.children.setdefault(step, _Tree())
+            elif isinstance(step, Filter):
+                here = here.filters.setdefault(step, _Tree())
+            else:
+                here = here.items.setdefault(step.at, _Tree())
+        return here
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What extraction does for one type."""
+
+    run: Maker
+    computed: tuple[Callable[[Scope], None], ...]
+    compartments: frozenset[tuple[str, str]]
+    own_compartment: bool
+    datatypes: dict[str, frozenset[str]]
+    unsupported: tuple[tuple[str, str], ...]
+
+
+class Extractor:
+    """Makes entries; plans are compiled when a type is first met. `zone` reads times that are written without offset."""
+
+    def __init__(
+        self, definitions: Definitions, registry: Registry, own_bases: tuple[str, ...], zone: tzinfo = UTC
+    ) -> None:
+        self._definitions = definitions
+        self._registry = registry
+        self._making = Making(definitions.value_sets, own_bases, zone)
+        self._plans: dict[str, _Plan] = {}
+
+    def extract(self, resource: Resource, key: ResourceKey) -> Entries:
+        """The entries of a valid resource known as `key`."""
+        entries = self._entries(resource, key.id, resource.get("contained", ()))
+        plan = self._plan(key.type)
+        inside = {
+            entry.target for entry in entries.references if (entry.parameter, entry.target.type) in plan.compartments
+        }
+        entries.compartments = sorted(target for target in inside if "#" not in target.id)
+        if plan.own_compartment and key not in inside:
+            entries.compartments.append(key)
+        for local, inner in _inner(resource):
+            entries.contained[(inner["resourceType"], local)] = self._entries(
+                inner, key.id, resource.get("contained", ())
+            )
+        return entries
+
+    def datatypes(self, parameter: Parameter) -> frozenset[str]:
+        """The FHIR datatypes that values of a parameter have on its type; empty where they are known at run time only."""
+        known = self._plan(parameter.base).datatypes
+        return frozenset[str]().union(*(known.get(row, frozenset()) for row in parameter.rows or (parameter.code,)))
+
+    def unsupported(self, type_name: str) -> tuple[tuple[str, str], ...]:
+        """Pairs of parameter code and datatype that the definitions allow and no entry is made of."""
+        return self._plan(type_name).unsupported
+
+    def _entries(self, resource: Resource, container: str, contained: Sequence[Resource]) -> Entries:
+        plan = self._plan(resource["resourceType"])
+        entries = Entries()
+        local = {inner["id"]: inner["resourceType"] for inner in contained if "id" in inner} if contained else {}
+        scope = Scope(resource, entries, container, resource["resourceType"], local, {})
+        plan.run(resource, scope, 0)
+        for one in plan.computed:
+            one(scope)
+        for rows in _lists(entries):
+            if len(rows) > 1:
+                rows[:] = dict.fromkeys(rows)
+        return entries
+
+    def _plan(self, type_name: str) -> _Plan:
+        plan = self._plans.get(type_name)
+        if plan is None:
+            plan = self._plans[type_name] = _Planner(type_name, self._definitions, self._making).plan(self._registry)
+        return plan
+
+
+def _inner(resource: Resource) -> list[tuple[str, Resource]]:
+    """Resources inside this one that searches reach by chains, with their local ids."""
+    inner = [(str(one["id"]), one) for one in resource.get("contained", ()) if "id" in one]
+    if resource["resourceType"] == "Bundle" and resource.get("type") in ("document", "message"):
+        first = next(iter(resource.get("entry", ())), {}).get("resource")
+        if first is not None:
+            inner.append((str(first.get("id", "")), first))
+    return inner
+
+
+def _lists(entries: Entries) -> tuple[list[Any], ...]:
+    return (
+        entries.tokens,
+        entries.strings,
+        entries.dates,
+        entries.numbers,
+        entries.quantities,
+        entries.references,
+        entries.uris,
+    )
+
+
+@dataclass(slots=True)
+class _Planner:
+    """Compiles the plan of one type."""
+
+    type: str
+    definitions: Definitions
+    making: Making
+    tree: _Tree = field(default_factory=_Tree)
+    computed: list[Callable[[Scope], None]] = field(default_factory=list)
+    datatypes: dict[str, frozenset[str]] = field(default_factory=dict)
+    unsupported: list[tuple[str, str]] = field(default_factory=list)
+
+    def plan(self, registry: Registry) -> _Plan:
+        for parameter in registry.stored(self.type):
+            if parameter.expression is not None and parameter.code not in _COLUMNS and parameter.type != "special":
+                self.add(parameter)
+        compartments = set()
+        for compartment in self.definitions.compartments.values():
+            for code in compartment.members.get(self.type, ()):
+                member = registry.find(self.type, code)
+                if member is not None:
+                    compartments |= {(row, compartment.code) for row in member.rows or (member.code,)}
+        return _Plan(
+            _compiled(self.tree),
+            tuple(self.computed),
+            frozenset(compartments),
+            self.type in self.definitions.compartments,
+            self.datatypes,
+            tuple(self.unsupported),
+        )
+
+    def add(self, parameter: Parameter) -> None:
+        assert parameter.expression is not None
+        try:
+            found = fhirpath.places(parameter.expression, self.type, self.definitions)
+        except NotSimple:
+            self.computed.append(self.general(parameter))
+            return
+        if isinstance(found, Computed):
+            self.datatypes[parameter.code] = frozenset({"boolean"})
+            self.computed.append(self.truth(parameter, found))
+        elif parameter.type == "composite":
+            for place in found:
+                self.tree.at(place.steps).leaves.append(self.composite(parameter, place.type))
+        else:
+            self.leaves(parameter, found, self.tree)
+
+    def leaves(self, parameter: Parameter, places: Iterable[Place], tree: _Tree) -> None:
+        """Put the parameter's makers at its places; note what no maker covers."""
+        kinds = set()
+        for place in self.expanded(places):
+            maker = types.maker(parameter, parameter.code, place.type, place.element, self.making)
+            if maker is not None:
+                kinds.add(place.type)
+                tree.at(place.steps).leaves.append(maker)
+            elif "extension" not in place.steps:
+                self.unsupported.append((parameter.code, place.type))
+        self.datatypes[parameter.code] = frozenset(kinds)
+
+    def expanded(self, places: Iterable[Place]) -> Iterable[Place]:
+        """An Extension as the value it carries: a search parameter on an extension means its value."""
+        for place in places:
+            if place.type != "Extension":
+                yield place
+                continue
+            for found in self.definitions.types["Extension"].properties.values():
+                if found.element.name == "value":
+                    yield Place((*place.steps, found.name), found.type, found.element, place.rooted)
+
+    def composite(self, parameter: Parameter, kind: str) -> Maker:
+        """One tuple per value of the context; a tuple that lacks a component makes no entries."""
+        parts = [self.component(component, kind) for component in parameter.components]
+
+        def make(value: Any, scope: Scope, _group: int) -> None:
+            lists = _lists(scope.entries)
+            marks = [len(rows) for rows in lists]
+            group = scope.groups.get(parameter.code, 0) + 1
+            for rooted, run in parts:
+                before = sum(map(len, lists))
+                run(scope.resource if rooted else value, scope, group)
+                if sum(map(len, lists)) == before:
+                    for rows, mark in zip(lists, marks, strict=True):
+                        del rows[mark:]
+                    return
+            scope.groups[parameter.code] = group
+
+        return make
+
+    def component(self, component: Parameter, kind: str) -> tuple[bool, Maker]:
+        """Whether the component starts at the resource, and its tree; NotSimple is a fault of the definition here."""
+        assert component.expression is not None
+        tree = _Tree()
+        rooted = component.expression.startswith("%resource")
+        expression = component.expression.removeprefix("%resource.")
+        found = fhirpath.places(expression, self.type if rooted else kind, self.definitions)
+        assert not isinstance(found, Computed)
+        self.leaves(component, found, tree)
+        return rooted, _compiled(tree)
+
+    def truth(self, parameter: Parameter, computed: Computed) -> Callable[[Scope], None]:
+        maker = types.maker(parameter, parameter.code, "boolean", None, self.making)
+
+        def run(scope: Scope) -> None:
+            value = computed.value(scope.resource)
+            if value is not None and maker is not None:
+                maker(value, scope, 0)
+
+        return run
+
+    def general(self, parameter: Parameter) -> Callable[[Scope], None]:
+        assert parameter.expression is not None
+        evaluate = fhirpath.general(parameter.expression)
+
+        def run(scope: Scope) -> None:
+            for kind, value in evaluate(scope.resource):
+                maker = types.maker(parameter, parameter.code, kind, None, self.making)
+                if maker is not None:
+                    maker(value, scope, 0)
+
+        return run
+
+
+def _compiled(tree: _Tree) -> Maker:
+    """The tree as one closure over a value."""
+    parts: list[Maker] = list(tree.leaves)
+    if tree.children:
+        parts.append(_properties({name: (_compiled(inner), _items(inner)) for name, inner in tree.children.items()}))
+    parts.extend(_filtered(wanted, _compiled(inner)) for wanted, inner in tree.filters.items())
+    if len(parts) == 1:
+        return parts[0]
+    together = tuple(parts)
+
+    def run(value: Any, scope: Scope, group: int) -> None:
+        for part in together:
+            part(value, scope, group)
+
+    return run
+
+
+def _items(tree: _Tree) -> dict[int, Maker]:
+    return {at: _compiled(inner) for at, inner in tree.items.items()}
+
+
+def _filtered(wanted: Filter, run: Maker) -> Maker:
+    test = wanted.test
+
+    def make(value: Any, scope: Scope, group: int) -> None:
+        if test(value, scope.resource):
+            run(value, scope, group)
+
+    return make
+
+
+def _properties(table: dict[str, tuple[Maker, dict[int, Maker]]]) -> Maker:
+    """Run the subtrees of those properties that the value has; over the shorter of table and value."""
+    runs = {name: run if not items else _indexed(run, items) for name, (run, items) in table.items()}
+    indexed = frozenset(name for name, (_, items) in table.items() if items)
+
+    def each(inner: Any, run: Maker, scope: Scope, group: int) -> None:
+        for item in inner:
+            if item is not None:
+                run(item, scope, group)
+
+    if indexed:
+
+        def make_indexed(value: Any, scope: Scope, group: int) -> None:
+            for name, run in runs.items():
+                inner = value.get(name)
+                if name in indexed:
+                    run(inner, scope, group)
+                elif inner.__class__ is list:
+                    each(inner, run, scope, group)
+                elif inner is not None:
+                    run(inner, scope, group)
+
+        return make_indexed
+    if len(runs) <= _FEW:
+        few = tuple(runs.items())
+
+        def make_few(value: Any, scope: Scope, group: int) -> None:
+            for name, run in few:
+                inner = value.get(name)
+                if inner is None:
+                    continue
+                if inner.__class__ is list:
+                    for item in inner:
+                        if item is not None:
+                            run(item, scope, group)
+                else:
+                    run(inner, scope, group)
+
+        return make_few
+    find = runs.get
+
+    def make(value: Any, scope: Scope, group: int) -> None:
+        for name, inner in value.items():
+            run = find(name)
+            if run is None or inner is None:
+                continue
+            if inner.__class__ is list:
+                for item in inner:
+                    if item is not None:
+                        run(item, scope, group)
+            else:
+                run(inner, scope, group)
+
+    return make
+
+
+def _indexed(run: Maker, items: dict[int, Maker]) -> Maker:
+    """A property of which single items are wanted, and perhaps all of them too."""
+
+    def make(value: Any, scope: Scope, group: int) -> None:
+        found = value if isinstance(value, list) else [] if value is None else [value]
+        for item in found:
+            if item is not None:
+                run(item, scope, group)
+        for at, one in items.items():
+            if at < len(found) and found[at] is not None:
+                one(found[at], scope, group)
+
+    return make

@@ -1,0 +1,149 @@
+"""Whether a resource in hand satisfies a query node, by its entries alone.
+
+Conditional references inside a transaction use it now, subscriptions later. It decides as the dialects do; what needs other
+resources (chains, ownership) raises FhirError.
+
+Specification: https://hl7.org/fhir/R4/search.html
+"""
+
+from collections.abc import Iterator
+
+from resources.errors import FhirError
+from resources.model import ResourceKey
+from search import types
+from search.entries import Entries, ReferenceEntry, TokenEntry, UriEntry
+from search.parameters import Parameter
+from search.query import (
+    All,
+    And,
+    Chain,
+    CompositeTest,
+    DateTest,
+    HasId,
+    InCompartment,
+    LastUpdated,
+    Match,
+    Node,
+    Not,
+    Nothing,
+    NumberTest,
+    Or,
+    OwnedBy,
+    Present,
+    QuantityTest,
+    ReferenceTest,
+    Reverse,
+    StringTest,
+    Test,
+    TokenTest,
+    UriTest,
+)
+from search.types import date
+from search.values import elsewhere_type
+
+
+def matches(node: Node, entries: Entries, key: ResourceKey, updated: int) -> bool:
+    """Whether the resource `key` with these entries, last updated at `updated` (microseconds), satisfies the node."""
+    match node:
+        case All():
+            return True
+        case Nothing():
+            return False
+        case And(parts):
+            return all(matches(part, entries, key, updated) for part in parts)
+        case Or(parts):
+            return any(matches(part, entries, key, updated) for part in parts)
+        case Not(part):
+            return not matches(part, entries, key, updated)
+        case HasId(ids):
+            return key.id in ids
+        case LastUpdated(test):
+            return date.within(updated, updated, test)
+        case InCompartment(owner):
+            return owner in entries.compartments
+        case Present(parameter):
+            return _present(parameter, entries)
+        case Match(parameter, CompositeTest(parts)):
+            return _tuples(parameter, parts, entries)
+        case Match(parameter, test, identifier):
+            return any(
+                types.match(entry, test) and _of_target(entry, parameter, identifier=identifier)
+                for entry in _candidates(test, entries)
+                if entry.parameter in _rows(parameter)
+            )
+        case Chain() | Reverse() | OwnedBy():
+            raise FhirError(
+                400,
+                "not-supported",
+                f"A criterion that looks at other resources ({type(node).__name__}) is not supported here.",
+            )
+
+
+def _rows(parameter: Parameter) -> tuple[str, ...]:
+    return parameter.rows or (parameter.code,)
+
+
+def _candidates(test: Test, entries: Entries) -> Iterator[types.Entry]:
+    """The entries of the kinds that a test can be satisfied by."""
+    match test:
+        case TokenTest():
+            yield from entries.tokens
+        case StringTest():
+            yield from entries.strings
+        case DateTest():
+            yield from entries.dates
+        case NumberTest():
+            yield from entries.numbers
+        case QuantityTest():
+            yield from entries.quantities
+        case ReferenceTest():
+            yield from entries.references
+            yield from entries.uris
+        case UriTest():
+            yield from entries.uris
+
+
+def _of_target(entry: types.Entry, parameter: Parameter, *, identifier: bool) -> bool:
+    """Rows shared with a wider parameter hold other targets too; an identifier does not say its type."""
+    if parameter.only_target is None or identifier:
+        return True
+    match entry:
+        case ReferenceEntry():
+            return entry.target.type == parameter.only_target
+        case UriEntry():
+            return elsewhere_type(entry.value) == parameter.only_target
+    return True
+
+
+def _every(entries: Entries) -> Iterator[types.Entry]:
+    yield from entries.tokens
+    yield from entries.strings
+    yield from entries.dates
+    yield from entries.numbers
+    yield from entries.quantities
+    yield from entries.references
+    yield from entries.uris
+
+
+def _present(parameter: Parameter, entries: Entries) -> bool:
+    rows = {row for component in parameter.components for row in _rows(component)} | set(_rows(parameter))
+    return any(
+        entry.parameter in rows
+        and (
+            parameter.only_target is None
+            or (not isinstance(entry, TokenEntry) and _of_target(entry, parameter, identifier=False))
+        )
+        for entry in _every(entries)
+    )
+
+
+def _tuples(parameter: Parameter, parts: tuple[Test, ...], entries: Entries) -> bool:
+    """Whether one tuple (group) satisfies every part."""
+    groups: set[int] | None = None
+    for component, test in zip(parameter.components, parts, strict=True):
+        rows = _rows(component)
+        found = {
+            entry.group for entry in _candidates(test, entries) if entry.parameter in rows and types.match(entry, test)
+        }
+        groups = found if groups is None else groups & found
+    return bool(groups)

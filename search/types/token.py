@@ -1,0 +1,195 @@
+"""Tokens: codes with an optional system.
+
+Rules. Codes are compared without case unless the system is known to be case-sensitive: UCUM and the R4 code systems that say
+so, which are HL7's own without the v2 tables. A code element has the system of its required binding when only one system there
+has the code. What has no system in FHIR (boolean, string, uri, ContactPoint) has the empty one, and `|` with it is a fault.
+
+Specification: https://hl7.org/fhir/R4/search.html#token
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from resources.definitions.model import Element
+from resources.errors import FhirError
+from search import values
+from search.entries import TokenEntry
+from search.parameters import Parameter
+from search.query import TokenTest
+from search.types.making import Maker, Making, Scope
+from search.values import ValueContext
+
+_SENSITIVE_ROOTS = (
+    "http://hl7.org/fhir/",
+    "http://terminology.hl7.org/CodeSystem/",
+    "http://terminology.hl7.org/fhir/CodeSystem/",
+)
+_SENSITIVE = frozenset(
+    {
+        "http://unitsofmeasure.org",
+        "http://dicom.nema.org/resources/ontology/DCM",
+        "http://healthit.gov/nhin/purposeofuse",
+        "http://cds-hooks.hl7.org/CodeSystem/indicator",
+        "urn:iso-astm:E1762-95:2013",
+        "urn:oid:1.2.36.1.2001.1001.101.104.16592",
+        "urn:oid:2.16.840.1.113883.3.1937.98.5.8",
+    }
+)
+# Bindings that cannot be enumerated, yet have one system: https://hl7.org/fhir/R4/terminologies-systems.html
+_IMPLICIT = {
+    "http://hl7.org/fhir/ValueSet/mimetypes": "urn:ietf:bcp:13",
+    "http://hl7.org/fhir/ValueSet/currencies": "urn:iso:std:iso:4217",
+    "http://hl7.org/fhir/ValueSet/all-languages": "urn:ietf:bcp:47",
+    "http://hl7.org/fhir/ValueSet/ucum-units": "http://unitsofmeasure.org",
+}
+_WITHOUT_SYSTEM = frozenset(
+    {
+        "boolean",
+        "string",
+        "markdown",
+        "uri",
+        "url",
+        "canonical",
+        "oid",
+        "uuid",
+        "id",
+        "ContactPoint",
+        "integer",
+        "positiveInt",
+    }
+)
+
+
+@lru_cache(maxsize=4096)
+def case_sensitive(system: str) -> bool:
+    """Whether codes of the system that differ by case alone are different codes."""
+    return system in _SENSITIVE or (system.startswith(_SENSITIVE_ROOTS) and "/v2-" not in system)
+
+
+@lru_cache(maxsize=65536)
+def key(system: str, code: str) -> str:
+    """The spelling under which a code is stored and found."""
+    return code if case_sensitive(system) else code.casefold()
+
+
+def tests(parameter: Parameter, modifier: str | None, value: str, context: ValueContext) -> tuple[TokenTest, ...]:
+    """The test of `code`, `system|code`, `|code` or `system|`. No modifier is known here (`:not` is the caller's)."""
+    if modifier is not None:
+        raise FhirError(
+            400, "invalid", f"Modifier ':{modifier}' does not fit search parameter '{parameter.code}' of type token."
+        )
+    return (test(parameter, value, context),)
+
+
+def test(parameter: Parameter, value: str, context: ValueContext) -> TokenTest:
+    """The test of one token."""
+    system, code = values.token_parts(parameter.code, value)
+    if system is None:
+        assert code is not None
+        return TokenTest(None, tuple(dict.fromkeys((code.casefold(), code))))
+    kinds = context.datatypes(parameter)
+    if kinds and kinds <= _WITHOUT_SYSTEM:
+        raise values.invalid(
+            parameter.code, value, f"names a system, but its values ({', '.join(sorted(kinds))}) have none"
+        )
+    return TokenTest(system, None if code is None else (key(system, code),))
+
+
+def match(entry: TokenEntry, test: TokenTest) -> bool:
+    """Whether the entry satisfies the test."""
+    return (test.system is None or entry.system == test.system) and (test.codes is None or entry.code in test.codes)
+
+
+def maker(code: str, kind: str, element: Element | None, making: Making) -> Maker | None:
+    """How entries of row `code` are made from a value of datatype `kind`; None: a token parameter cannot meet it."""
+    if kind == "code":
+        return _code(code, element, making)
+    if kind in ("Coding", "CodeableConcept", "Identifier", "ContactPoint"):
+        return {"Coding": _coding, "CodeableConcept": _concept, "Identifier": _identifier, "ContactPoint": _contact}[
+            kind
+        ](code)
+    if kind in _WITHOUT_SYSTEM:
+        return _plain(code)
+    return None
+
+
+def _code(row: str, element: Element | None, making: Making) -> Maker:
+    system_of = _implicit_system(element, making)
+
+    def make(value: Any, scope: Scope, group: int) -> None:
+        system = system_of(value)
+        scope.entries.tokens.append(TokenEntry(row, system, key(system, value), group))
+
+    return make
+
+
+def _implicit_system(element: Element | None, making: Making) -> Callable[[str], str]:
+    binding = element.binding if element is not None else None
+    found = making.value_sets.get(binding) if binding is not None else None
+    if found is None or not found.systems:
+        system = _IMPLICIT.get(binding or "", "")
+        return lambda _code: system
+    if len(found.systems) == 1:
+        only = next(iter(found.systems))
+        return lambda _code: only
+    homes: dict[str, set[str]] = {}
+    for system, codes in found.systems.items():
+        for code in codes:
+            homes.setdefault(code, set()).add(system)
+    single = {code: next(iter(systems)) for code, systems in homes.items() if len(systems) == 1}
+    return lambda code: single.get(code, "")
+
+
+def _coding(row: str) -> Maker:
+    def make(value: Any, scope: Scope, group: int) -> None:
+        code, system = value.get("code"), value.get("system", "")
+        if code is not None:
+            scope.entries.tokens.append(TokenEntry(row, system, key(system, code), group))
+        elif system:
+            scope.entries.tokens.append(TokenEntry(row, system, "", group))
+
+    return make
+
+
+def _concept(row: str) -> Maker:
+    one = _coding(row)
+
+    def make(value: Any, scope: Scope, group: int) -> None:
+        for coding in value.get("coding", ()):
+            one(coding, scope, group)
+
+    return make
+
+
+def _identifier(row: str) -> Maker:
+    def make(value: Any, scope: Scope, group: int) -> None:
+        add_identifier(row, value, scope, group)
+
+    return make
+
+
+def add_identifier(row: str, value: Any, scope: Scope, group: int) -> None:
+    """The entry of an Identifier, that of a logical reference too."""
+    text, system = value.get("value"), value.get("system", "")
+    if text is not None:
+        scope.entries.tokens.append(TokenEntry(row, system, key(system, text), group))
+    elif system:
+        scope.entries.tokens.append(TokenEntry(row, system, "", group))
+
+
+def _contact(row: str) -> Maker:
+    def make(value: Any, scope: Scope, group: int) -> None:
+        text = value.get("value")
+        if text is not None:
+            scope.entries.tokens.append(TokenEntry(row, "", text.casefold(), group))
+
+    return make
+
+
+def _plain(row: str) -> Maker:
+    def make(value: Any, scope: Scope, group: int) -> None:
+        text = ("true" if value else "false") if isinstance(value, bool) else str(value).casefold()
+        scope.entries.tokens.append(TokenEntry(row, "", text, group))
+
+    return make
