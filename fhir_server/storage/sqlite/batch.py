@@ -1,0 +1,277 @@
+"""The units of one transaction: each is checked whole before anything of it is written, so a unit that fails leaves no trace.
+
+Rules. Rows are collected and written sorted, table by table, at the end or before a guard's query has to see them. Versions,
+lastUpdated and row numbers are given here, under the lock of all writers. What a refused unit changed is nothing: no savepoint.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import msgspec
+
+from fhir_server.storage.port import Conflict, Delete, FollowUp, Guard, Put, UnitOfWork, Written
+from fhir_server.storage.sqlite.catalog import Catalog
+from fhir_server.storage.sqlite.rows import Rows, add_rows
+from resources.model import ResourceKey
+from search.dialects.sqlite.layout import CONTAINED, DELETED, INDEX_TABLES, LIVE, UNKNOWN
+from search.entries import Entries
+from search.query import Query
+
+Method = Literal["POST", "PUT", "PATCH", "DELETE"]
+METHODS: Final[tuple[Method, ...]] = ("POST", "PUT", "PATCH", "DELETE")
+"""`method` columns hold the position in this tuple."""
+
+_INSERTS: Final = {
+    table: f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})"  # noqa: S608  (no value in it)
+    for table, columns in (
+        ("token", 6), ("string", 6), ("date", 6), ("number", 6), ("quantity", 9), ("reference", 7), ("uri", 5),
+        ("compartment", 3), ("owner", 3),
+    )
+}  # fmt: skip
+_CURRENT: Final = "SELECT rid, version, updated, state, method, body FROM resource WHERE type = ? AND id = ?"
+_INSERT_RESOURCE: Final = "INSERT INTO resource VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_UPDATE_RESOURCE: Final = (
+    "UPDATE resource SET version = ?, updated = ?, state = ?, method = ?, released = ?, body = ? WHERE rid = ?"
+)
+
+
+@dataclass(slots=True)
+class _Resource:
+    """A resource of this transaction: as the store has it, then as it will be. `fresh`: not in the table yet."""
+
+    rid: int
+    key: ResourceKey
+    version: int
+    updated: int
+    state: int
+    method: int
+    body: bytes
+    fresh: bool
+    indexed: bool
+    released: bool = True
+    entries: Entries | None = None
+    organizations: tuple[ResourceKey, ...] = ()
+
+
+class Batch:
+    """One transaction's work on the writer's connection; `matches` runs a guard's query there, with at most so many rows."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, catalog: Catalog, matches: Callable[[Query, int], frozenset[ResourceKey]]
+    ) -> None:
+        self._connection = connection
+        self._catalog = catalog
+        self._matches = matches
+        self._next = connection.execute("SELECT coalesce(max(rid), 0) + 1 FROM resource").fetchone()[0]
+        self._last = connection.execute(
+            "SELECT coalesce(max(updated), 0) FROM resource INDEXED BY resource_updated WHERE version > 0"
+        ).fetchone()[0]
+        self._looked: dict[ResourceKey, _Resource] = {}
+        self._changed: dict[int, _Resource] = {}
+        self._stubs: dict[int, ResourceKey] = {}
+        self._history: list[tuple[Any, ...]] = []
+        self._follow_ups: list[tuple[str, str, str]] = []
+
+    def apply(self, unit: UnitOfWork) -> tuple[Written, ...]:
+        """Check the unit, then take its writes over. Raises Conflict, having changed nothing."""
+        for guard in unit.guards:
+            self._check_guard(guard)
+        versions: dict[ResourceKey, int] = {}
+        for write in unit.writes:
+            current = self._current(write.key)
+            version = versions.get(write.key, current.version if current.state == LIVE else 0)
+            if write.expected is not None and write.expected != version:
+                raise Conflict("exists" if write.expected == 0 else "version", write.key)
+            versions[write.key] = 0 if isinstance(write, Delete) else current.version + 1
+        outcome = tuple(self._put(w) if isinstance(w, Put) else self._delete(w) for w in unit.writes)
+        self._follow_ups += [_follow_up(row) for row in unit.follow_ups]
+        return outcome
+
+    def _check_guard(self, guard: Guard) -> None:
+        if self._changed:
+            self.flush()
+        if self._matches(guard.query, len(guard.keys) + 1) != guard.keys:
+            raise Conflict("guard", None)
+
+    def _current(self, key: ResourceKey) -> _Resource:
+        found = self._looked.get(key)
+        if found is None:
+            row = self._connection.execute(_CURRENT, (self.type(key.type), key.id)).fetchone()
+            if row is not None:
+                rid, version, updated, state, method, body = row
+                found = _Resource(rid, key, version, updated, state, method, body, fresh=False, indexed=state == LIVE)
+            else:
+                rid = self._catalog.numbers.rids.get(key, 0)
+                found = _Resource(
+                    rid if rid in self._stubs else 0, key, 0, 0, UNKNOWN, 0, b"", fresh=True, indexed=False
+                )
+            self._looked[key] = found
+        return found
+
+    def _put(self, write: Put) -> Written:
+        resource = self._current(write.key)
+        created = resource.state != LIVE
+        if not created and write.body.body(resource.version, resource.updated) == resource.body:
+            return Written(
+                write.key, resource.version, resource.updated, created=False, changed=False, body=resource.body
+            )
+        self._supersede(resource, LIVE, write.method)
+        resource.body = write.body.body(resource.version, resource.updated)
+        resource.entries, resource.released, resource.organizations = write.entries, write.released, write.organizations
+        return Written(write.key, resource.version, resource.updated, created=created, changed=True, body=resource.body)
+
+    def _delete(self, write: Delete) -> Written:
+        resource = self._current(write.key)
+        changed = resource.state == LIVE
+        if changed:
+            self._supersede(resource, DELETED, "DELETE")
+            resource.body, resource.entries, resource.organizations = b"", None, ()
+        return Written(write.key, resource.version, resource.updated, created=False, changed=changed, body=b"")
+
+    def _supersede(self, resource: _Resource, state: int, method: Method) -> None:
+        number = self.type(resource.key.type)
+        if resource.version:
+            self._history.append(
+                (
+                    resource.rid, resource.version, number, resource.updated, resource.method,
+                    int(resource.state == DELETED), resource.body,
+                )
+            )  # fmt: skip
+        if resource.rid == 0:
+            resource.rid = self.known(resource.key)
+        self._last = max(time.time_ns() // 1000, self._last + 1)
+        resource.version += 1
+        resource.updated, resource.state, resource.method = self._last, state, METHODS.index(method)
+        self._changed[resource.rid] = resource
+
+    # ---- numbers: see rows.Allot
+
+    def type(self, name: str) -> int:
+        """The number of a resource type."""
+        number = self._catalog.type(name)
+        if number < 0:
+            number = self._insert("INSERT INTO type(name) VALUES (?)", (name,))
+            self._catalog.numbers.keep_type(name, number)
+        return number
+
+    def parameter(self, base: str, code: str) -> int:
+        """The number of a parameter."""
+        number = self._catalog.parameter(base, code)
+        if number < 0:
+            number = self._insert("INSERT INTO parameter(type, code) VALUES (?, ?)", (base, code))
+            self._catalog.numbers.parameters[base, code] = number
+        return number
+
+    def term(self, text: str) -> int:
+        """The number of a system or unit."""
+        number = self._catalog.term(text)
+        if number < 0:
+            number = self._insert("INSERT INTO term(text) VALUES (?)", (text,))
+            self._catalog.numbers.keep_term(text, number)
+        return number
+
+    def known(self, key: ResourceKey) -> int:
+        """The row number of a resource; one that was never heard of gets the next."""
+        rid = self._catalog.rid(key)
+        if rid < 0:
+            rid = self._next
+            self._next += 1
+            self._stubs[rid] = key
+            self._catalog.numbers.keep_rid(key, rid)
+        return rid
+
+    def _insert(self, sql: str, values: tuple[object, ...]) -> int:
+        number = self._connection.execute(sql, values).lastrowid  # type: ignore[arg-type]
+        assert number is not None
+        return number
+
+    # ---- writing
+
+    def flush(self) -> None:
+        """Write everything collected so far."""
+        rows: Rows = {table: [] for table in _INSERTS}
+        contained: dict[int, tuple[ResourceKey, int]] = {}
+        for resource in self._changed.values():
+            if resource.entries is not None:
+                self._collect(rows, contained, resource, resource.entries)
+        self._forget([resource.rid for resource in self._changed.values() if resource.indexed])
+        self._write_resources(contained)
+        self._many("INSERT INTO history VALUES (?, ?, ?, ?, ?, ?, ?)", self._history)
+        for table, collected in rows.items():
+            collected.sort()
+            self._many(_INSERTS[table], collected)
+        self._many("INSERT OR REPLACE INTO follow_up VALUES (?, ?, ?)", self._follow_ups)
+        for pending in (self._looked, self._changed, self._stubs, self._history, self._follow_ups):
+            pending.clear()
+
+    def _collect(
+        self, rows: Rows, contained: dict[int, tuple[ResourceKey, int]], resource: _Resource, entries: Entries
+    ) -> None:
+        rid, key = resource.rid, resource.key
+        number = self.type(key.type)
+        add_rows(rows, entries, key, rid, self)
+        rows["compartment"] += {(self.known(owner), number, rid) for owner in entries.compartments}
+        rows["owner"] += {(self.known(organization), number, rid) for organization in resource.organizations}
+        for (kind, local), inner in entries.contained.items():
+            inside = ResourceKey(kind, f"{key.id}#{local}")
+            inside_rid = self.known(inside)
+            contained[inside_rid] = (inside, rid)
+            add_rows(rows, inner, inside, inside_rid, self, sign=-1)
+
+    def _forget(self, rids: list[int]) -> None:
+        """Drop the index rows of resources and of what they contain."""
+        if not rids:
+            return
+        inside = [
+            row
+            for rid in rids
+            for row in self._connection.execute("SELECT rid FROM resource WHERE container = ?", (rid,))
+        ]
+        gone = [(rid,) for rid in rids] + inside
+        for table in (*INDEX_TABLES, "compartment", "owner"):
+            self._many(f"DELETE FROM {table} WHERE rid = ?", gone)  # noqa: S608  (no value in it)
+        self._many(f"UPDATE resource SET state = {UNKNOWN}, container = NULL WHERE rid = ?", inside)  # noqa: S608
+
+    def _write_resources(self, contained: dict[int, tuple[ResourceKey, int]]) -> None:
+        fresh: list[tuple[Any, ...]] = []
+        changed: list[tuple[Any, ...]] = []
+        for resource in self._changed.values():
+            r = resource
+            if r.fresh:
+                fresh.append(
+                    (
+                        r.rid,
+                        self.type(r.key.type),
+                        r.key.id,
+                        r.version,
+                        r.updated,
+                        r.state,
+                        r.method,
+                        r.released,
+                        None,
+                        r.body,
+                    )
+                )
+                self._stubs.pop(r.rid, None)
+            else:
+                changed.append((r.version, r.updated, r.state, r.method, r.released, r.body, r.rid))
+        for rid, key in self._stubs.items():
+            container = contained.pop(rid, (key, None))[1]
+            state = UNKNOWN if container is None else CONTAINED
+            fresh.append((rid, self.type(key.type), key.id, 0, 0, state, 0, 1, container, b""))
+        fresh.sort()
+        self._many(_INSERT_RESOURCE, fresh)
+        self._many(_UPDATE_RESOURCE, changed)
+        again = [(CONTAINED, container, rid) for rid, (_, container) in contained.items()]
+        self._many("UPDATE resource SET state = ?, container = ? WHERE rid = ?", again)
+
+    def _many(self, sql: str, rows: list[tuple[Any, ...]] | list[tuple[str, str, str]]) -> None:
+        if rows:
+            self._connection.executemany(sql, rows)
+
+
+def _follow_up(row: FollowUp) -> tuple[str, str, str]:
+    return row.kind, row.key, msgspec.json.encode(row.data).decode()

@@ -1,0 +1,113 @@
+"""The small dictionaries of the store: numbers of types, parameters and terms (systems, units); row numbers of resources.
+
+Rules: a number never changes once committed, so what a reader has seen may be kept in the process; what a writer allots is
+published to the shared dictionaries only after its commit.
+"""
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+from resources.model import ResourceKey
+from search.dialects.sqlite.layout import NO_TERM
+
+_KEPT_RIDS: Final = 100_000
+_KEPT_TERMS: Final = 100_000
+_MISSING: Final = -9
+
+
+class Numbers:
+    """What this process knows of the committed dictionaries; shared by its connections."""
+
+    def __init__(self) -> None:
+        self.types: dict[str, int] = {}
+        self.names: dict[int, str] = {}
+        self.parameters: dict[tuple[str, str], int] = {}
+        self.terms: dict[str, int] = {"": NO_TERM}
+        self.rids: OrderedDict[tuple[str, str], int] = OrderedDict()
+
+    def keep_type(self, name: str, number: int) -> None:
+        """Remember a committed type."""
+        self.types[name] = number
+        self.names[number] = name
+
+    def keep_term(self, text: str, number: int) -> None:
+        """Remember a committed term; the dictionary is bounded because systems come from clients."""
+        if len(self.terms) >= _KEPT_TERMS:
+            self.terms = {"": NO_TERM}
+        self.terms[text] = number
+
+    def keep_rid(self, key: tuple[str, str], rid: int) -> None:
+        """Remember a committed row number."""
+        self.rids[key] = rid
+        if len(self.rids) > _KEPT_RIDS:
+            self.rids.popitem(last=False)
+
+
+class Catalog:
+    """Lookups of one connection: the dialect's view of the dictionaries. Unknown names get a number that no row has."""
+
+    def __init__(self, connection: sqlite3.Connection, numbers: Numbers) -> None:
+        self.connection = connection
+        self.numbers = numbers
+
+    def type(self, name: str) -> int:
+        """The number of a resource type."""
+        number = self.numbers.types.get(name)
+        if number is None:
+            row = self.connection.execute("SELECT number FROM type WHERE name = ?", (name,)).fetchone()
+            if row is None:
+                return _MISSING
+            number = row[0]
+            self.numbers.keep_type(name, row[0])
+        return number
+
+    def type_name(self, number: int) -> str:
+        """The resource type of a committed number."""
+        name = self.numbers.names.get(number)
+        if name is None:
+            name = self.connection.execute("SELECT name FROM type WHERE number = ?", (number,)).fetchone()[0]
+            self.numbers.keep_type(name, number)
+        return name
+
+    def parameter(self, base: str, code: str) -> int:
+        """The number under which entries of a parameter are stored."""
+        number = self.numbers.parameters.get((base, code))
+        if number is None:
+            row = self.connection.execute(
+                "SELECT number FROM parameter WHERE type = ? AND code = ?", (base, code)
+            ).fetchone()
+            if row is None:
+                return _MISSING
+            number = self.numbers.parameters[base, code] = row[0]
+        return number
+
+    def term(self, text: str) -> int:
+        """The number of a system or unit."""
+        number = self.numbers.terms.get(text)
+        if number is None:
+            row = self.connection.execute("SELECT number FROM term WHERE text = ?", (text,)).fetchone()
+            if row is None:
+                return _MISSING
+            number = row[0]
+            self.numbers.keep_term(text, row[0])
+        return number
+
+    def rid(self, key: ResourceKey) -> int:
+        """The row number of a resource that exists or is referred to."""
+        rid = self.numbers.rids.get(key)
+        if rid is None:
+            row = self.connection.execute(
+                "SELECT rid FROM resource WHERE type = ? AND id = ?", (self.type(key.type), key.id)
+            ).fetchone()
+            if row is None:
+                return _MISSING
+            rid = row[0]
+            self.numbers.keep_rid(key, row[0])
+        return rid
+
+    def count(self, sql: str, parameters: Sequence[object]) -> int:
+        """The number a counting statement gives."""
+        number: int = self.connection.execute(sql, tuple(parameters)).fetchone()[0]  # type: ignore[arg-type]
+        return number

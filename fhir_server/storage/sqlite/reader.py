@@ -1,0 +1,129 @@
+"""Reads: inline on the event loop under a time budget, else as a whole on a reader thread with the request's own deadline.
+
+Rules. A progress handler compares the clock with the deadline every few thousand steps of SQLite's machine. What exceeds the
+inline budget starts again from nothing in one snapshot on a thread, and its query shape goes there at once for a minute. A thread
+hop costs more than a cheap statement, so there is at most one per verb.
+
+Specification: https://www.sqlite.org/c3ref/progress_handler.html
+"""
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from fhir_server.storage.sqlite.catalog import Catalog, Numbers
+from fhir_server.storage.sqlite.connection import SqliteOptions, connect, unavailable
+from resources.errors import FhirError
+
+_T = TypeVar("_T")
+_STEPS: Final = 4000
+_SLOW_FOR: Final = 60.0
+_MOST_SHAPES: Final = 1000
+
+
+class Slow(Exception):  # noqa: N818  (a turn of events inside this package)
+    """The work is known to be too slow for the event loop."""
+
+
+class _Session:
+    """One connection with its deadline; used by one thread at a time."""
+
+    def __init__(self, path: Path, options: SqliteOptions, numbers: Numbers) -> None:
+        self.connection = connect(path, options, read_only=True)
+        self.catalog = Catalog(self.connection, numbers)
+        self.deadline = 0.0
+        self.connection.set_progress_handler(self._late, _STEPS)
+
+    def _late(self) -> int:
+        return time.monotonic() > self.deadline
+
+    def run(self, work: Callable[[Catalog], _T], deadline: float, *, snapshot: bool) -> _T:
+        """Run `work` in a read transaction; sqlite3.OperationalError "interrupted" when the deadline passes."""
+        self.deadline = deadline
+        if not snapshot:
+            return work(self.catalog)
+        self.connection.execute("BEGIN")
+        try:
+            return work(self.catalog)
+        finally:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+
+
+class Reader:
+    """Runs read verbs. One instance per process, opened after fork."""
+
+    def __init__(self, path: Path, options: SqliteOptions) -> None:
+        self._path = path
+        self._options = options
+        self._numbers = Numbers()
+        self._inline = _Session(path, options, self._numbers)
+        self._pool = ThreadPoolExecutor(options.readers, thread_name_prefix="sqlite-reader")
+        self._sessions = threading.local()
+        self._opened: list[_Session] = []
+        self._slow: dict[Hashable, float] = {}
+
+    def is_slow(self, shape: Hashable) -> bool:
+        """Whether the shape exceeded the inline budget within the last minute."""
+        until = self._slow.get(shape)
+        if until is None:
+            return False
+        if until < time.monotonic():
+            del self._slow[shape]
+            return False
+        return True
+
+    async def run(
+        self,
+        inline: Callable[[Catalog], _T],
+        whole: Callable[[Catalog], _T],
+        shape: Callable[[], Hashable],
+        *,
+        snapshot: bool,
+    ) -> _T:
+        """Run `inline` here; when it is late or raises Slow, run `whole` on a thread. `shape` names what was slow."""
+        deadline = time.monotonic() + self._options.deadline
+        try:
+            return self._inline.run(inline, time.monotonic() + self._options.inline, snapshot=snapshot)
+        except Slow:
+            pass
+        except sqlite3.Error as error:
+            if not _interrupted(error):
+                raise unavailable(error) from error
+            if len(self._slow) >= _MOST_SHAPES:
+                self._slow.clear()
+            self._slow[shape()] = time.monotonic() + _SLOW_FOR
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._on_thread, whole, deadline)
+
+    def run_sync(self, work: Callable[[Catalog], _T]) -> _T:
+        """Run `work` in the calling thread, for a process without event loop."""
+        return self._on_thread(work, time.monotonic() + self._options.deadline)
+
+    def _on_thread(self, work: Callable[[Catalog], _T], deadline: float) -> _T:
+        session: _Session | None = getattr(self._sessions, "session", None)
+        try:
+            if session is None:
+                session = self._sessions.session = _Session(self._path, self._options, self._numbers)
+                self._opened.append(session)
+            return session.run(work, deadline, snapshot=True)
+        except sqlite3.Error as error:
+            if _interrupted(error):
+                raise FhirError(
+                    503, "timeout", "The search took longer than the server allows; make it narrower"
+                ) from error
+            raise unavailable(error) from error
+
+    def close(self) -> None:
+        """Release threads and connections; waits for running work."""
+        self._pool.shutdown(cancel_futures=True)
+        for session in (self._inline, *self._opened):
+            session.connection.close()
+
+
+def _interrupted(error: sqlite3.Error) -> bool:
+    return error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT if hasattr(error, "sqlite_errorcode") else False

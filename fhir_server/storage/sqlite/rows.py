@@ -1,0 +1,98 @@
+"""Entries of a resource -> rows of the index tables, numbers allotted, smallest and largest values marked.
+
+Rules: rows are tuples in the column order of `search.dialects.sqlite.layout`; the rows of contained resources carry the negative
+parameter number, so that an ordinary search never sees them. Words of a string (no `exact`) and canonical quantities are never
+sort values, so they carry no mark.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from resources.model import ResourceKey
+from search.dialects.sqlite.layout import CANONICAL, LARGEST, SMALLEST
+from search.dialects.sqlite.numbers import high_key, low_key
+from search.entries import Entries
+
+Rows = dict[str, list[tuple[Any, ...]]]
+"""Index table -> rows."""
+
+
+class Allot(Protocol):
+    """Gives numbers to names, making those that are new."""
+
+    def type(self, name: str) -> int:
+        """The number of a resource type."""
+
+    def parameter(self, base: str, code: str) -> int:
+        """The number of a parameter."""
+
+    def term(self, text: str) -> int:
+        """The number of a system or unit."""
+
+    def known(self, key: ResourceKey) -> int:
+        """The row number of a resource that is referred to."""
+
+
+def add_rows(rows: Rows, entries: Entries, key: ResourceKey, rid: int, allot: Allot, sign: int = 1) -> None:
+    """Append the rows of one resource (without its contained ones) to `rows`; `sign` -1 for a contained resource."""
+
+    def param(code: str) -> int:
+        return sign * allot.parameter(key.type, code)
+
+    if entries.tokens:
+        term = allot.term
+        rows["token"] += _marked({(param(e.parameter), e.code, rid, term(e.system), e.group) for e in entries.tokens})
+    if entries.strings:
+        rows["string"] += _marked(
+            {(param(e.parameter), e.folded, rid, e.exact, e.group) for e in entries.strings if e.exact is not None}
+        )
+        rows["string"] += {
+            (param(e.parameter), e.folded, rid, "", e.group, 0) for e in entries.strings if e.exact is None
+        }
+    if entries.dates:
+        rows["date"] += _marked({(param(e.parameter), e.low, rid, e.high, e.group) for e in entries.dates})
+    if entries.numbers:
+        rows["number"] += _marked(
+            {(param(e.parameter), low_key(e.low), rid, high_key(e.high), e.group) for e in entries.numbers}
+        )
+    if entries.quantities:
+        _add_quantities(rows, entries, rid, allot, key.type, sign)
+    if entries.references:
+        rows["reference"] += _marked(
+            {
+                (param(e.parameter), allot.known(e.target), rid, allot.type(e.target.type), e.version, e.group)
+                for e in entries.references
+            }
+        )
+    if entries.uris:
+        rows["uri"] += _marked({(param(e.parameter), e.value, rid, e.group) for e in entries.uris})
+
+
+def _add_quantities(rows: Rows, entries: Entries, rid: int, allot: Allot, base: str, sign: int) -> None:
+    term = allot.term
+    written, canonical = set(), set()
+    for entry in entries.quantities:
+        param = sign * allot.parameter(base, entry.parameter)
+        low, high = low_key(entry.low), high_key(entry.high)
+        written.add((param, low, rid, high, term(entry.system), term(entry.code), term(entry.unit), entry.group))
+        if entry.canonical_unit is not None:
+            low, high = low_key(entry.canonical_low), high_key(entry.canonical_high)
+            canonical.add((param, low, rid, high, CANONICAL, term(entry.canonical_unit), 0, entry.group, 0))
+    rows["quantity"] += _marked(written)
+    rows["quantity"] += canonical
+
+
+def _marked(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows of one resource in order, each with its mark appended."""
+    ordered = sorted(rows)
+    if len(ordered) == 1:
+        return [(*ordered[0], SMALLEST | LARGEST)]
+    last = len(ordered) - 1
+    return [
+        (
+            *row,
+            (SMALLEST if at == 0 or ordered[at - 1][0] != row[0] else 0)
+            | (LARGEST if at == last or ordered[at + 1][0] != row[0] else 0),
+        )
+        for at, row in enumerate(ordered)
+    ]

@@ -1,0 +1,113 @@
+"""SqliteStore: the ResourceStore in one SQLite file, for any number of processes on one machine.
+
+Rules: open it in each process after fork. Reads go to `reader`, writes to `writer`; the file is migrated at the first opening.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from fhir_server.storage.port import HistoryPage, HistoryQuery, Page, Stored, UnitOfWork, Written
+from fhir_server.storage.sqlite import queries
+from fhir_server.storage.sqlite.catalog import Catalog
+from fhir_server.storage.sqlite.connection import FileLock, SqliteOptions, connect
+from fhir_server.storage.sqlite.migrations import migrate
+from fhir_server.storage.sqlite.reader import Reader, Slow
+from fhir_server.storage.sqlite.writer import Outcome, Writer
+from resources.model import ResourceKey
+from search.dialects import sqlite as dialect
+from search.narrowing import Narrowing
+from search.query import Query
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteStore:
+    """See `fhir_server.storage.port.ResourceStore`."""
+
+    reader: Reader
+    writer: Writer
+    options: SqliteOptions
+
+    @classmethod
+    def open(cls, path: Path, options: SqliteOptions | None = None) -> Self:
+        """Open the store, made or migrated where needed; FhirError 503 when it is newer than this software or unusable."""
+        options = options or SqliteOptions()
+        connection, lock = connect(path, options), FileLock(path)
+        try:
+            migrate(connection, lock)
+        finally:
+            connection.close()
+            lock.close()
+        return cls(Reader(path, options), Writer(path, options), options)
+
+    async def read(self, key: ResourceKey, narrowing: Narrowing) -> Stored | None:
+        """See the port."""
+
+        def work(catalog: Catalog) -> Stored | None:
+            return queries.read(catalog, key, narrowing)
+
+        return await self.reader.run(work, work, lambda: "read", snapshot=False)
+
+    async def read_version(self, key: ResourceKey, version: int, narrowing: Narrowing) -> Stored | None:
+        """See the port."""
+
+        def work(catalog: Catalog) -> Stored | None:
+            return queries.read_version(catalog, key, version, narrowing)
+
+        return await self.reader.run(work, work, lambda: "vread", snapshot=True)
+
+    async def history(self, query: HistoryQuery, narrowing: Narrowing) -> HistoryPage:
+        """See the port."""
+        shape = ("history", query.type is None, query.id is None, query.total)
+
+        def whole(catalog: Catalog) -> HistoryPage:
+            return queries.history(catalog, query, narrowing)
+
+        def inline(catalog: Catalog) -> HistoryPage:
+            if self.reader.is_slow(shape):
+                raise Slow
+            return whole(catalog)
+
+        return await self.reader.run(inline, whole, lambda: shape, snapshot=True)
+
+    async def search(self, query: Query, narrowing: Narrowing) -> Page:
+        """See the port."""
+        query = queries.narrowed(query, narrowing)
+        shape = ""
+
+        def whole(catalog: Catalog) -> Page:
+            page = dialect.page(query, catalog)
+            return queries.search(catalog, query, narrowing, page, self.options.include_limit)
+
+        def inline(catalog: Catalog) -> Page:
+            nonlocal shape
+            page = dialect.page(query, catalog)
+            shape = page.statements[0].sql + query.total
+            if self.reader.is_slow(shape):
+                raise Slow
+            return queries.search(catalog, query, narrowing, page, self.options.include_limit)
+
+        return await self.reader.run(inline, whole, lambda: shape, snapshot=True)
+
+    async def commit(self, unit: UnitOfWork) -> tuple[Written, ...]:
+        """See the port."""
+        return await self.writer.commit(unit)
+
+    def commit_sync(self, units: Sequence[UnitOfWork]) -> list[Outcome]:
+        """Commit the units in one transaction and one fsync, in the calling thread; per unit its outcome or its exception."""
+        return self.writer.commit_all(units)
+
+    def follow_up_sync(self, kind: str, key: str) -> str | None:
+        """The JSON text of a follow-up row, or None."""
+        return self.reader.run_sync(lambda catalog: queries.follow_up(catalog, kind, key))
+
+    async def close(self) -> None:
+        """See the port."""
+        await asyncio.to_thread(self.close_sync)
+
+    def close_sync(self) -> None:
+        """Finish what was begun, release files and threads; blocks."""
+        self.writer.stop()
+        self.reader.close()

@@ -1,0 +1,326 @@
+"""Query -> the statements of one page: matches in order, the number of all matches, includes.
+
+Rules. Paging is by keyset: the sort values of the last row and its row number say where the next page begins. A value that is
+missing sorts last in both directions. An ascending sort uses the smallest value of a resource, a descending one the largest.
+The page is served either from the rows that match, sorted (few), or by walking the sort order and probing each row (many).
+
+Columns of a page statement: the sort values, then rid, id, version, updated, method, body. Its last value, the limit, is bound by
+the adapter. Several statements of one page are run in order until the page is full.
+
+Specification: https://hl7.org/fhir/R4/search.html#sort, #paging, #include
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from search.dialects.sqlite.conditions import Catalog, Values, primary, storage_codes
+from search.dialects.sqlite.layout import LARGEST, LIVE, SMALLEST
+from search.dialects.sqlite.plan import ENOUGH, TRUE, Branch, Planner, Source, Sql
+from search.query import All, And, Include, Node, Query, SortKey
+
+Position = tuple[object, ...]
+_COLUMNS: Final = "r.rid, r.id, r.version, r.updated, r.method, r.body"
+_SORT: Final = {
+    "token": ("token", "code", ""),
+    "string": ("string", "folded", " AND {a}.exact <> ''"),
+    "date": ("date", "low", ""),
+    "number": ("number", "low", ""),
+    "quantity": ("quantity", "low", " AND {a}.system >= 0"),
+    "reference": ("reference", "target", ""),
+    "uri": ("uri", "value", ""),
+}
+"""Parameter type -> table, sorted column, condition on its rows. References sort by when their targets became known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL text that depends on the query's shape alone, and the values to bind."""
+
+    sql: str
+    values: Values
+
+
+@dataclass(frozen=True, slots=True)
+class PageStatements:
+    """The statements of a page; `keys` sort values lead each row. Rows come reversed when the query pages backward."""
+
+    statements: tuple[Statement, ...]
+    keys: int
+
+
+def restricted(query: Query) -> Node:
+    """What a row of the query's type must satisfy, access included."""
+    parts = tuple(part for part in (query.where, query.narrowing) if not isinstance(part, All))
+    if len(parts) == 1:
+        return parts[0]
+    flat = tuple(inner for part in parts for inner in (part.parts if isinstance(part, And) else (part,)))
+    return And(flat) if flat else All()
+
+
+def page(query: Query, catalog: Catalog) -> PageStatements:
+    """The statements that give the rows of a page."""
+    planner = Planner(catalog)
+    node = restricted(query)
+    source = planner.source(node, query.type)
+    if not query.sort:
+        return _by_row(query, planner, node, source)
+    many = source is None or planner.counted(source) >= ENOUGH
+    if many and len(query.sort) == 1 and _walkable(query.sort[0]):
+        return _walk(query, planner, node)
+    return _sorted(query, planner, source)
+
+
+def total(query: Query, catalog: Catalog) -> Statement:
+    """The statement that counts all matches."""
+    planner = Planner(catalog)
+    source = planner.source(restricted(query), query.type)
+    sql, values = _union(_branches(query, planner, source))
+    return Statement(f"SELECT count(*) FROM ({sql})", values)
+
+
+def visible(node: Node, type_: str, rid: int, catalog: Catalog) -> Statement:
+    """The statement that gives 1 when the live resource of number `rid` satisfies `node`, else 0."""
+    sql, values = Planner(catalog).holds(node, "t.rid", type_)
+    return Statement(f"SELECT count(*) FROM (SELECT ? AS rid) t WHERE {sql}", (rid, *values))
+
+
+def include(found: Include, rids: list[int], catalog: Catalog) -> Statement:
+    """The statement that gives (type number, rid, referenced version) of what the rows refer to, or who refers to them.
+
+    Its last value, the limit, is bound by the adapter.
+    """
+    planner = Planner(catalog)
+    param, values = planner.parameters(found.parameter, "x")
+    rows = json.dumps(rids)
+    if found.reverse:
+        sql = (
+            f"SELECT DISTINCT s.type, x.rid, '' FROM json_each(?) j CROSS JOIN reference x INDEXED BY {primary('reference')}"
+            f" CROSS JOIN resource s WHERE {param} AND x.target = j.value AND s.rid = x.rid LIMIT ?"
+        )
+        return Statement(sql, (rows, *values))
+    sql = (
+        "SELECT DISTINCT x.kind, x.target, x.version FROM json_each(?) j CROSS JOIN reference x INDEXED BY reference_rid"
+        f" WHERE x.rid = j.value AND {param}"
+    )
+    kind = found.target or found.parameter.only_target
+    if kind is not None:
+        sql, values = f"{sql} AND x.kind = ?", (*values, catalog.type(kind))
+    return Statement(f"{sql} LIMIT ?", (rows, *values))
+
+
+def included(node: Node, type_: str, rids: list[int], catalog: Catalog) -> Statement:
+    """The statement that gives the live, visible resources among `rids`: rid, id, version, updated, method, body."""
+    sql, values = Planner(catalog).holds(node, "r.rid", type_)
+    text = (
+        f"SELECT {_COLUMNS} FROM json_each(?) j CROSS JOIN resource r"
+        f" WHERE r.rid = j.value AND r.state = {LIVE} AND r.type = ? AND {sql} ORDER BY r.rid"
+    )
+    return Statement(text, (json.dumps(rids), catalog.type(type_), *values))
+
+
+# ---- rows in the order of their numbers
+
+
+def _by_row(query: Query, planner: Planner, node: Node, source: Source | None) -> PageStatements:
+    if source is not None and not source.ordered and planner.counted(source) >= ENOUGH:
+        source = _ordered_part(planner, node, query.type)
+    branches = _branches(query, planner, source, node if source is None else None)
+    more: Sql = TRUE
+    word = "DESC" if query.backward else "ASC"
+    if query.after is not None:
+        more = (f"{{rid}} {'<' if query.backward else '>'} ?", (query.after[-1],))
+    sql, values = _union(branches, more)
+    return PageStatements((_with_bodies(f"{sql} ORDER BY rid {word}", values, 0),), 0)
+
+
+def _ordered_part(planner: Planner, node: Node, type_: str) -> Source | None:
+    """A part of an And whose rows come in row order, to walk with early stop; None: walk the type."""
+    parts = node.parts if isinstance(node, And) else ()
+    for at, part in enumerate(parts):
+        source = planner.source(part, type_)
+        if source is not None and source.ordered:
+            rest = tuple(other for number, other in enumerate(parts) if number != at)
+            return Source(source.branches, source.rank, rest)
+    return None
+
+
+def _branches(query: Query, planner: Planner, source: Source | None, node: Node | None = None) -> tuple[Branch, ...]:
+    if source is not None:
+        return planner.finished(source, query.type)
+    rest = (node if node is not None else restricted(query),)
+    return planner.finished(
+        Source((planner.scan(query.type),), 9, rest if not isinstance(rest[0], All) else ()), query.type
+    )
+
+
+def _union(branches: tuple[Branch, ...], more: Sql = TRUE) -> Sql:
+    if len(branches) == 1:
+        return branches[0].select(_placed(more, branches[0].rid))
+    selects = [branch.select(_placed(more, branch.rid)) for branch in branches]
+    return " UNION ".join(sql for sql, _ in selects), tuple(value for _, values in selects for value in values)
+
+
+def _placed(more: Sql, rid: str) -> Sql:
+    return more if more is TRUE else (more[0].replace("{rid}", rid), more[1])
+
+
+def _with_bodies(sql: str, values: Values, keys: int) -> Statement:
+    columns = "".join(f"m.k{at}, " for at in range(keys))
+    return Statement(
+        f"SELECT {columns}{_COLUMNS} FROM ({sql} LIMIT ?) m CROSS JOIN resource r ON r.rid = m.rid", values
+    )
+
+
+# ---- few rows, sorted
+
+
+def _sorted(query: Query, planner: Planner, source: Source | None) -> PageStatements:
+    sql, values = _union(_branches(query, planner, source))
+    keys = [_value(planner, key) for key in query.sort]
+    columns = "".join(f", {text} AS k{at}" for at, (text, _) in enumerate(keys))
+    key_values = tuple(value for _, bound in keys for value in bound)
+    sql = f"SELECT s.rid AS rid{columns} FROM ({sql}) s"
+    values = key_values + values
+    if query.after is not None:
+        after = _after(query)
+        sql, values = f"SELECT * FROM ({sql}) WHERE {after[0]}", values + after[1]
+    order = [
+        f"k{at} {'DESC' if key.descending != query.backward else 'ASC'} NULLS {'FIRST' if query.backward else 'LAST'}"
+        for at, key in enumerate(query.sort)
+    ]
+    order.append(f"rid {'DESC' if query.sort[0].descending != query.backward else 'ASC'}")
+    return PageStatements((_with_bodies(f"{sql} ORDER BY {', '.join(order)}", values, len(keys)),), len(keys))
+
+
+def _value(planner: Planner, key: SortKey) -> Sql:
+    """The sort value of row `s`."""
+    if key.parameter is None:
+        a, column = planner.alias(), "id" if key.field == "_id" else "updated"
+        return f"(SELECT {a}.{column} FROM resource {a} WHERE {a}.rid = s.rid)", ()
+    a = planner.alias()
+    table, column, condition = _SORT[key.parameter.type]
+    param, values = planner.parameters(key.parameter, a)
+    condition = condition.replace("{a}", a)
+    if key.parameter.only_target is not None:
+        condition, values = f"{condition} AND {a}.kind = ?", (*values, planner.catalog.type(key.parameter.only_target))
+    choose = "max" if key.descending else "min"
+    sql = f"(SELECT {choose}({a}.{column}) FROM {table} {a} INDEXED BY {table}_rid WHERE {a}.rid = s.rid AND {param}{condition})"
+    return sql, values
+
+
+def _after(query: Query) -> Sql:
+    """The condition that a row comes after the cursor, in the direction of paging; `k0`.. and `rid` are its columns."""
+    assert query.after is not None
+    *cursor, rid = query.after
+    sql, values = f"rid {'<' if query.sort[0].descending != query.backward else '>'} ?", (rid,)
+    for at in reversed(range(len(query.sort))):
+        key, value = query.sort[at], _bound(query.sort[at], cursor[at])
+        column = f"k{at}"
+        beyond = "<" if key.descending != query.backward else ">"
+        if value is None:
+            sql = (
+                f"({column} IS NOT NULL OR ({column} IS NULL AND {sql}))"
+                if query.backward
+                else f"({column} IS NULL AND {sql})"
+            )
+            continue
+        past = f"{column} {beyond} ?" if query.backward else f"({column} {beyond} ? OR {column} IS NULL)"
+        sql, values = f"({past} OR ({column} = ? AND {sql}))", (value, value, *values)
+    return sql, values
+
+
+def position(query: Query, values: tuple[object, ...], rid: int) -> Position:
+    """The cursor of a row: its sort values (byte keys as hexadecimal text) and its number."""
+    return (*(value.hex() if isinstance(value, bytes) else value for value in values), rid)
+
+
+def _bound(key: SortKey, value: object) -> object:
+    if key.parameter is not None and key.parameter.type in ("number", "quantity") and isinstance(value, str):
+        return bytes.fromhex(value)
+    return value
+
+
+# ---- many rows, walked in sort order
+
+
+def _walkable(key: SortKey) -> bool:
+    """Whether one index holds the sort order: one set of rows whose marks speak of this parameter."""
+    if key.parameter is None:
+        return True
+    return len(storage_codes(key.parameter)) == 1 and key.parameter.only_target is None and key.parameter.type in _SORT
+
+
+def _walk(query: Query, planner: Planner, node: Node) -> PageStatements:
+    key = query.sort[0]
+    if key.parameter is None:
+        return PageStatements((_walk_field(query, planner, node, key),), 1)
+    value = _bound(key, query.after[0]) if query.after is not None else None
+    rid = query.after[-1] if query.after is not None else None
+    statements = []
+    at_missing = query.after is not None and value is None
+    if not at_missing or query.backward:
+        statements.append(_walk_values(query, planner, node, key, None if at_missing else query.after))
+    if not query.backward or at_missing or query.after is None:
+        statements.append(_walk_missing(query, planner, node, key, rid if at_missing else None))
+    if query.backward:
+        statements.reverse()
+    return PageStatements(tuple(statements), 1)
+
+
+def _walk_values(
+    query: Query, planner: Planner, node: Node, key: SortKey, after: tuple[object, ...] | None
+) -> Statement:
+    assert key.parameter is not None
+    a = planner.alias()
+    table, column, _ = _SORT[key.parameter.type]
+    param, values = planner.parameters(key.parameter, a)
+    mark = LARGEST if key.descending else SMALLEST
+    down = key.descending != query.backward
+    sql = f"SELECT {a}.rid AS rid, {a}.{column} AS k0 FROM {table} {a} INDEXED BY {primary(table)} WHERE {param} AND {a}.mark & {mark}"
+    if after is not None:
+        sql += f" AND ({a}.{column}, {a}.rid) {'<' if down else '>'} (?, ?)"
+        values += (_bound(key, after[0]), after[-1])
+    where = planner.holds(node, f"{a}.rid", query.type)
+    word = "DESC" if down else "ASC"
+    sql += f" AND {where[0]} ORDER BY {a}.{column} {word}, {a}.rid {word}"
+    return _with_bodies(sql, values + where[1], 1)
+
+
+def _walk_missing(query: Query, planner: Planner, node: Node, key: SortKey, rid: object) -> Statement:
+    """Rows without a sort value; `rid` is the last one of the page before."""
+    assert key.parameter is not None
+    scan = planner.scan(query.type)
+    a = planner.alias()
+    table, _, condition = _SORT[key.parameter.type]
+    param, values = planner.parameters(key.parameter, a)
+    sql = (
+        f"SELECT {scan.rid} AS rid, NULL AS k0 FROM {scan.tables[0]} WHERE {scan.where[0]} AND NOT EXISTS (SELECT 1 FROM {table} {a}"
+        f" INDEXED BY {table}_rid WHERE {a}.rid = {scan.rid} AND {param}{condition.replace('{a}', a)})"
+    )
+    values = scan.where[1] + values
+    down = key.descending != query.backward
+    if rid is not None:
+        sql, values = f"{sql} AND {scan.rid} {'<' if down else '>'} ?", (*values, rid)
+    where = planner.holds(node, scan.rid, query.type)
+    sql += f" AND {where[0]} ORDER BY {scan.rid} {'DESC' if down else 'ASC'}"
+    return _with_bodies(sql, values + where[1], 1)
+
+
+def _walk_field(query: Query, planner: Planner, node: Node, key: SortKey) -> Statement:
+    """`_id` and `_lastUpdated`, which every resource has."""
+    a = planner.alias()
+    column, index = ("id", primary("resource")) if key.field == "_id" else ("updated", "resource_type_updated")
+    down = key.descending != query.backward
+    sql = f"SELECT {a}.rid AS rid, {a}.{column} AS k0 FROM resource {a} INDEXED BY {index} WHERE {a}.type = ? AND {a}.version > 0 AND {a}.state = {LIVE}"
+    values: Values = (planner.catalog.type(query.type),)
+    if query.after is not None:
+        sql, values = f"{sql} AND {a}.{column} {'<' if down else '>'} ?", (*values, query.after[0])
+    where = planner.holds(node, f"{a}.rid", query.type)
+    sql += f" AND {where[0]} ORDER BY {a}.{column} {'DESC' if down else 'ASC'}"
+    return _with_bodies(sql, values + where[1], 1)
+
+
+def holds(node: Node, rid: str, type_: str, catalog: Catalog) -> Sql:
+    """The condition (with its values) that the live resource whose number is the SQL expression `rid` satisfies `node`."""
+    return Planner(catalog).holds(node, rid, type_)

@@ -1,0 +1,498 @@
+"""Nodes -> SQL: what must hold for a row, and how to find the rows for which it holds.
+
+Rules. Every node has a condition on a row number (`holds`); those that say where their rows are also have a `Source`. Of an And
+the source that finds fewest rows drives and the others are probed by the index (row, parameter). Which finds fewest is not guessed from statistics that age: up to
+`ENOUGH` rows of each are counted. Every index is named (INDEXED BY) and every join is CROSS, so SQLite's planner has no choice.
+
+Specification: https://www.sqlite.org/optoverview.html#manual_control_of_query_plans_using_cross_join
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from search.dialects.sqlite.conditions import (
+    Catalog,
+    Condition,
+    Range,
+    Values,
+    conditions,
+    date_condition,
+    primary,
+    ranges,
+    storage_codes,
+)
+from search.dialects.sqlite.layout import LIVE
+from search.parameters import Parameter
+from search.query import (
+    All,
+    And,
+    Chain,
+    CompositeTest,
+    HasId,
+    InCompartment,
+    LastUpdated,
+    Match,
+    Node,
+    Not,
+    Nothing,
+    Or,
+    OwnedBy,
+    Present,
+    ReferenceTest,
+    Reverse,
+    StringTest,
+    Test,
+    TokenTest,
+)
+
+FEW: Final = 64
+"""A source with fewer rows than this drives at once."""
+ENOUGH: Final = 1500
+"""Sources are counted up to here."""
+
+Sql = tuple[str, Values]
+TRUE: Final[Sql] = ("1", ())
+_PRESENT_TABLES: Final = {
+    "token": ("token",),
+    "string": ("string",),
+    "date": ("date",),
+    "number": ("number",),
+    "quantity": ("quantity",),
+    "reference": ("reference", "uri", "token"),
+    "uri": ("uri",),
+    "special": (),
+    "composite": (),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """`SELECT rid FROM tables WHERE where`; `ordered`: rows come in row order."""
+
+    rid: str
+    tables: Sql
+    where: Sql
+    ordered: bool = False
+
+    def select(self, more: Sql = TRUE, columns: str = "") -> Sql:
+        """The distinct rows for which `more` holds too."""
+        sql = f"SELECT DISTINCT {self.rid} AS rid{columns} FROM {self.tables[0]} WHERE {self.where[0]}"
+        return (sql if more is TRUE else f"{sql} AND {more[0]}"), self.tables[1] + self.where[1] + more[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The union of branches; `rank` is the order in which sources are tried, `rest` what its rows must still satisfy."""
+
+    branches: tuple[Branch, ...]
+    rank: int
+    rest: tuple[Node, ...] = ()
+    count: int | None = None
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the rows come in row order, so that a page can stop early."""
+        return len(self.branches) == 1 and self.branches[0].ordered
+
+
+class Planner:
+    """Compiles the nodes of one statement; aliases are numbered in the order of the text, so equal shapes give equal text."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self._aliases = 0
+
+    def alias(self) -> str:
+        """A fresh table alias."""
+        self._aliases += 1
+        return f"t{self._aliases}"
+
+    # ---- what holds for a row
+
+    def holds(self, node: Node, rid: str, type_: str) -> Sql:
+        """The condition that the row of number `rid`, a live resource of `type_`, satisfies `node`."""
+        match node:
+            case All():
+                return TRUE
+            case Nothing():
+                return "0", ()
+            case And(parts):
+                return self._joined([self.holds(part, rid, type_) for part in parts], "AND", "1")
+            case Or(parts):
+                return self._joined([self.holds(part, rid, type_) for part in merged(parts)], "OR", "0")
+            case Not(part):
+                sql, values = self.holds(part, rid, type_)
+                return f"NOT ({sql})", values
+            case Match(parameter, CompositeTest(parts)):
+                return self._tuple_holds(parameter, parts, rid)
+            case Match(parameter, test, identifier):
+                found = conditions(test, _identified(parameter, identifier), self.catalog)
+                return self._joined([self._probe(parameter, c, rid) for c in found], "OR", "0")
+            case Present(parameter):
+                return self._present(parameter, rid)
+            case HasId(ids):
+                a = self.alias()
+                return f"EXISTS (SELECT 1 FROM resource {a} WHERE {a}.rid = {rid} AND {a}.id IN ({_marks(ids)}))", ids
+            case LastUpdated(test):
+                a = self.alias()
+                sql, values = date_condition(test)
+                return f"EXISTS (SELECT 1 FROM resource {a} WHERE {a}.rid = {rid} AND {_updated(sql, a)})", values
+            case Chain():
+                return self._chain_holds(node, rid)
+            case Reverse():
+                return self._reverse_holds(node, rid)
+            case InCompartment(owner):
+                a = self.alias()
+                sql = f"EXISTS (SELECT 1 FROM compartment {a} WHERE {a}.owner = ? AND {a}.type = ? AND {a}.rid = {rid})"
+                return sql, (self.catalog.rid(owner), self.catalog.type(type_))
+            case OwnedBy(organizations):
+                a = self.alias()
+                rids = tuple(self.catalog.rid(key) for key in organizations)
+                sql = f"EXISTS (SELECT 1 FROM owner {a} WHERE {a}.organization IN ({_marks(rids)}) AND {a}.type = ? AND {a}.rid = {rid})"
+                return sql, (*rids, self.catalog.type(type_))
+
+    def live(self, rid: str, type_: str) -> Sql:
+        """The condition that a row number is a live resource of a type."""
+        a = self.alias()
+        sql = f"EXISTS (SELECT 1 FROM resource {a} INDEXED BY live WHERE {a}.type = ? AND {a}.state = {LIVE} AND {a}.rid = {rid})"
+        return sql, (self.catalog.type(type_),)
+
+    def _joined(self, parts: list[Sql], word: str, empty: str) -> Sql:
+        if len(parts) == 1:
+            return parts[0]
+        return (f"({f' {word} '.join(sql for sql, _ in parts)})" if parts else empty), _values(parts)
+
+    def parameters(self, parameter: Parameter, alias: str, suffix: str = "") -> Sql:
+        """The condition that a row belongs to the parameter."""
+        found = tuple(self.catalog.parameter(parameter.base, code + suffix) for code in storage_codes(parameter))
+        return (f"{alias}.param = ?" if len(found) == 1 else f"{alias}.param IN ({_marks(found)})"), found
+
+    def _probe(self, parameter: Parameter, condition: Condition, rid: str, suffix: str = "", more: str = "") -> Sql:
+        """EXISTS a row of `rid` for which the condition holds; `more` is appended, with `{a}` for the row."""
+        a, table = self.alias(), condition.table
+        param, numbers = self.parameters(parameter, a, suffix)
+        sql = f"SELECT 1 FROM {table} {a} INDEXED BY {table}_rid WHERE {a}.rid = {rid} AND {param} AND {condition.sql}{more}"
+        return f"EXISTS ({sql.replace('{a}', a)})", (*numbers, *condition.values)
+
+    def _tuple_holds(self, parameter: Parameter, tests: tuple[Test, ...], rid: str) -> Sql:
+        first, *others = tests
+        component = parameter.components[0]
+        found: list[Sql] = []
+        for condition in conditions(first, component, self.catalog):
+            a = self.alias()
+            more, values = self._components_hold(parameter, others, a)
+            param, numbers = self.parameters(parameter, a, "/1")
+            table = condition.table
+            sql = f"SELECT 1 FROM {table} {a} INDEXED BY {table}_rid WHERE {a}.rid = {rid} AND {param} AND {condition.sql.replace('{a}', a)} AND {more}"
+            found.append((f"EXISTS ({sql})", (*numbers, *condition.values, *values)))
+        return self._joined(found, "OR", "0")
+
+    def _components_hold(self, parameter: Parameter, tests: list[Test], a: str) -> Sql:
+        """The conditions on the second and further components of the tuple whose first component is row `a`."""
+        every: list[Sql] = []
+        for at, test in enumerate(tests, start=1):
+            same = f" AND {{a}}.group_ = {a}.group_"
+            found = conditions(test, parameter.components[at], self.catalog)
+            probes = [self._probe(parameter, c, f"{a}.rid", f"/{at + 1}", same) for c in found]
+            every.append(self._joined(probes, "OR", "0"))
+        return self._joined(every, "AND", "1")
+
+    def _present(self, parameter: Parameter, rid: str) -> Sql:
+        if parameter.type == "composite":
+            parts = [
+                self._probe(parameter, Condition(table, "1", ()), rid, "/1")
+                for table in _PRESENT_TABLES[parameter.components[0].type]
+            ]
+        else:
+            parts = [
+                self._probe(parameter, self._any(parameter, table), rid) for table in _PRESENT_TABLES[parameter.type]
+            ]
+        return self._joined(parts, "OR", "0")
+
+    def _any(self, parameter: Parameter, table: str) -> Condition:
+        if parameter.only_target is not None and table == "reference":
+            return Condition(table, "{a}.kind = ?", (self.catalog.type(parameter.only_target),))
+        return Condition(table, "1" if parameter.only_target is None else "0", ())
+
+    def _chain_holds(self, node: Chain, rid: str) -> Sql:
+        a = self.alias()
+        param, numbers = self.parameters(node.parameter, a)
+        where = self._target(node, f"{a}.target")
+        sql = f"SELECT 1 FROM reference {a} INDEXED BY reference_rid WHERE {a}.rid = {rid} AND {param} AND {a}.kind = ? AND {where[0]}"
+        return f"EXISTS ({sql})", (*numbers, self.catalog.type(node.target), *where[1])
+
+    def _target(self, node: Chain, target: str) -> Sql:
+        where = self.holds(node.where, target, node.target)
+        return where if _finds(node.where) else self._joined([self.live(target, node.target), where], "AND", "1")
+
+    def _reverse_holds(self, node: Reverse, rid: str) -> Sql:
+        a = self.alias()
+        param, numbers = self.parameters(node.parameter, a)
+        where = self.holds(node.where, f"{a}.rid", node.source)
+        sql = f"SELECT 1 FROM reference {a} INDEXED BY {primary('reference')} WHERE {param} AND {a}.target = {rid} AND {where[0]}"
+        return f"EXISTS ({sql})", (*numbers, *where[1])
+
+    # ---- where rows are found
+
+    def source(self, node: Node, type_: str) -> Source | None:
+        """Where the rows of `node` are found, or None when only a scan of the type would tell."""
+        match node:
+            case All() | Not():
+                return None
+            case Nothing():
+                return Source((Branch("a.rid", ("resource a", ()), ("0", ()), ordered=True),), 0)
+            case And(parts):
+                return self._cheapest(parts, type_)
+            case Or(parts):
+                return self._union(merged(parts), type_)
+            case Match(parameter, CompositeTest(parts)):
+                return Source(tuple(self._tuple_branches(parameter, parts)), 6)
+            case Match(parameter, test, identifier):
+                found = ranges(test, _identified(parameter, identifier), self.catalog)
+                return Source(tuple(self._branch(parameter, r) for r in found), _rank(parameter, test))
+            case Present(parameter):
+                return self._present_source(parameter)
+            case HasId(ids):
+                a = self.alias()
+                where = f"{a}.type = ? AND {a}.id IN ({_marks(ids)}) AND {a}.state = {LIVE}"
+                tables = f"resource {a} INDEXED BY {primary('resource')}"
+                return Source(
+                    (Branch(f"{a}.rid", (tables, ()), (where, (self.catalog.type(type_), *ids)), len(ids) == 1),), 0
+                )
+            case LastUpdated(test):
+                a = self.alias()
+                sql, values = date_condition(test)
+                where = f"{a}.version > 0 AND {a}.type = ? AND {a}.state = {LIVE} AND {_updated(sql, a)}"
+                tables = f"resource {a} INDEXED BY resource_type_updated"
+                return Source((Branch(f"{a}.rid", (tables, ()), (where, (self.catalog.type(type_), *values))),), 8)
+            case Chain():
+                return self._chain_source(node)
+            case Reverse():
+                return self._reverse_source(node, type_)
+            case InCompartment(owner):
+                a = self.alias()
+                values: Values = (self.catalog.rid(owner), self.catalog.type(type_))
+                return Source(
+                    (
+                        Branch(
+                            f"{a}.rid",
+                            (f"compartment {a}", ()),
+                            (f"{a}.owner = ? AND {a}.type = ?", values),
+                            ordered=True,
+                        ),
+                    ),
+                    1,
+                )
+            case OwnedBy(organizations):
+                a = self.alias()
+                values = (*(self.catalog.rid(key) for key in organizations), self.catalog.type(type_))
+                where = f"{a}.organization IN ({_marks(organizations)}) AND {a}.type = ?"
+                return Source((Branch(f"{a}.rid", (f"owner {a}", ()), (where, values), len(organizations) == 1),), 7)
+
+    def scan(self, type_: str) -> Branch:
+        """All live resources of a type, in row order."""
+        a = self.alias()
+        where = f"{a}.state = {LIVE} AND {a}.type = ?"
+        return Branch(
+            f"{a}.rid", (f"resource {a} INDEXED BY live", ()), (where, (self.catalog.type(type_),)), ordered=True
+        )
+
+    def counted(self, source: Source, limit: int = ENOUGH) -> int:
+        """How many rows the source has (each branch counted on its own, without `rest`), up to `limit`."""
+        if source.count is not None:
+            return source.count
+        total = 0
+        for branch in source.branches:
+            sql = f"SELECT count(*) FROM (SELECT 1 FROM {branch.tables[0]} WHERE {branch.where[0]} LIMIT ?)"
+            total += self.catalog.count(sql, (*branch.tables[1], *branch.where[1], limit - total))
+            if total >= limit:
+                return limit
+        return total
+
+    def _branch(self, parameter: Parameter, r: Range) -> Branch:
+        a = self.alias()
+        param, numbers = self.parameters(parameter, a)
+        where = f"{param} AND {r.sql.replace('{a}', a)}"
+        ordered = r.ordered and len(numbers) == 1
+        return Branch(f"{a}.rid", (f"{r.table} {a} INDEXED BY {r.index}", ()), (where, (*numbers, *r.values)), ordered)
+
+    def _tuple_branches(self, parameter: Parameter, tests: tuple[Test, ...]) -> Iterator[Branch]:
+        first, *others = tests
+        for r in ranges(first, parameter.components[0], self.catalog):
+            a = self.alias()
+            param, numbers = self.parameters(parameter, a, "/1")
+            more, values = self._components_hold(parameter, others, a)
+            where = f"{param} AND {r.sql.replace('{a}', a)} AND {more}"
+            yield Branch(
+                f"{a}.rid", (f"{r.table} {a} INDEXED BY {r.index}", ()), (where, (*numbers, *r.values, *values))
+            )
+
+    def _present_source(self, parameter: Parameter) -> Source | None:
+        if parameter.type == "composite":
+            return None
+        found = [self._any(parameter, table) for table in _PRESENT_TABLES[parameter.type]]
+        spans = [Range(c.table, c.sql, c.values, primary(c.table)) for c in found]
+        return Source(tuple(self._branch(parameter, r) for r in spans), 9)
+
+    def _union(self, parts: tuple[Node, ...], type_: str) -> Source | None:
+        found = [self.source(part, type_) for part in parts]
+        branches: list[Branch] = []
+        for source in found:
+            if source is None:
+                return None
+            branches += self.finished(source, type_)
+        return Source(tuple(branches), max((s.rank for s in found if s is not None), default=0))
+
+    def finished(self, source: Source, type_: str) -> tuple[Branch, ...]:
+        """The branches with `rest` made part of their condition."""
+        if not source.rest:
+            return source.branches
+        done = []
+        for branch in source.branches:
+            parts = [branch.where, *(self.holds(node, branch.rid, type_) for node in source.rest)]
+            done.append(replace(branch, where=(" AND ".join(sql for sql, _ in parts), _values(parts))))
+        return tuple(done)
+
+    def _cheapest(self, parts: tuple[Node, ...], type_: str) -> Source | None:
+        found = [(source, at) for at, part in enumerate(parts) if (source := self.source(part, type_)) is not None]
+        if not found:
+            return None
+        found.sort(key=lambda pair: pair[0].rank)
+        best, at = found[0]
+        if len(found) > 1:
+            best, at = self._fewest(found)
+        rest = tuple(part for number, part in enumerate(parts) if number != at and not isinstance(part, All))
+        return replace(best, rest=best.rest + rest)
+
+    def _fewest(self, found: list[tuple[Source, int]]) -> tuple[Source, int]:
+        for source, at in found:
+            count = self.counted(source, FEW)
+            if count < FEW:
+                return replace(source, count=count), at
+        best: tuple[Source, int] | None = None
+        smallest = ENOUGH
+        for source, at in found:
+            count = self.counted(source, smallest)
+            # many rows of each: one whose rows come in row order can stop early
+            earlier = count == ENOUGH and source.ordered and best is not None and not best[0].ordered
+            if best is None or count < smallest or earlier:
+                best, smallest = (replace(source, count=count), at), count
+        assert best is not None
+        return best
+
+    def _chain_source(self, node: Chain) -> Source:
+        kind = self.catalog.type(node.target)
+        inner = self.source(node.where, node.target)
+        if inner is None:
+            a = self.alias()
+            param, numbers = self.parameters(node.parameter, a)
+            where = self._target(node, f"{a}.target")
+            tables = f"reference {a} INDEXED BY {primary('reference')}"
+            return Source(
+                (
+                    Branch(
+                        f"{a}.rid",
+                        (tables, ()),
+                        (f"{param} AND {a}.kind = ? AND {where[0]}", (*numbers, kind, *where[1])),
+                    ),
+                ),
+                5,
+            )
+        branches = []
+        for branch in self.finished(inner, node.target):
+            s, a = self.alias(), self.alias()
+            sql, values = branch.select()
+            param, numbers = self.parameters(node.parameter, a)
+            tables = f"({sql}) {s} CROSS JOIN reference {a} INDEXED BY {primary('reference')}"
+            branches.append(
+                Branch(
+                    f"{a}.rid",
+                    (tables, values),
+                    (f"{param} AND {a}.target = {s}.rid AND {a}.kind = ?", (*numbers, kind)),
+                )
+            )
+        return Source(tuple(branches), 5)
+
+    def _reverse_source(self, node: Reverse, type_: str) -> Source | None:
+        inner = self.source(node.where, node.source)
+        if inner is None or self.counted(inner) >= ENOUGH:
+            return None
+        branches = []
+        for branch in self.finished(inner, node.source):
+            s, a = self.alias(), self.alias()
+            sql, values = branch.select()
+            param, numbers = self.parameters(node.parameter, a)
+            live = self.live(f"{a}.target", type_)
+            tables = f"({sql}) {s} CROSS JOIN reference {a} INDEXED BY reference_rid"
+            where = f"{a}.rid = {s}.rid AND {param} AND {live[0]}"
+            branches.append(Branch(f"{a}.target", (tables, values), (where, (*numbers, *live[1]))))
+        return Source(tuple(branches), 5)
+
+
+def merged(parts: tuple[Node, ...]) -> tuple[Node, ...]:
+    """Alternatives of one parameter and system as one test: `code=a,b` is one index condition."""
+    tokens: dict[tuple[Parameter, bool, str | None], list[str]] = {}
+    references: dict[Parameter, list[ReferenceTest]] = {}
+    others: list[Node] = []
+    for part in parts:
+        match part:
+            case Match(parameter, TokenTest(system, codes), identifier) if codes is not None:
+                tokens.setdefault((parameter, identifier, system), []).extend(codes)
+            case Match(parameter, ReferenceTest(url=None, version=None) as test, False):
+                references.setdefault(parameter, []).append(test)
+            case _:
+                others.append(part)
+    return (
+        *(Match(p, TokenTest(s, tuple(dict.fromkeys(codes))), i) for (p, i, s), codes in tokens.items()),
+        *(
+            Match(p, ReferenceTest(tuple(dict.fromkeys(k for t in tests for k in t.keys)), None))
+            for p, tests in references.items()
+        ),
+        *others,
+    )
+
+
+def _identified(parameter: Parameter, identifier: bool) -> Parameter:
+    return replace(parameter, only_target=None) if identifier else parameter
+
+
+def _finds(node: Node) -> bool:
+    """Whether the node holds only for live resources of the type its parameters are on."""
+    match node:
+        case Match() | Present() | Nothing() | InCompartment() | OwnedBy():
+            return True
+        case And(parts):
+            return any(_finds(part) for part in parts)
+        case Or(parts):
+            return all(_finds(part) for part in parts)
+        case Chain():
+            return True
+        case _:
+            return False
+
+
+def _rank(parameter: Parameter, test: Test) -> int:
+    match test:
+        case ReferenceTest():
+            return 1
+        case TokenTest():
+            return 1 if parameter.code == "identifier" else 4
+        case StringTest(mode="contains"):
+            return 7
+        case StringTest():
+            return 3
+        case _:
+            return 6
+
+
+def _marks(values: tuple[object, ...]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _values(parts: list[Sql]) -> Values:
+    return tuple(value for _, values in parts for value in values)
+
+
+def _updated(sql: str, alias: str) -> str:
+    return sql.replace("{a}.low", f"{alias}.updated").replace("{a}.high", f"{alias}.updated")
