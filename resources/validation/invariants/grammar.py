@@ -86,7 +86,7 @@ def parse(text: str) -> Node:
     parser = _Parser(text)
     tree = parser.binary(0)
     if parser.kind != "end":
-        raise UnsupportedExpressionError(f"unexpected {parser.token!r} in {text!r}")
+        raise UnsupportedExpressionError(f"unexpected {parser.symbol!r} in {text!r}")
     return tree
 
 
