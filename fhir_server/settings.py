@@ -20,6 +20,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from fhir_server.interactions.options import RestOptions
+from fhir_server.storage.sqlite.connection import SqliteOptions
+
 PREFIX = "FHIR_"
 FILE_NAME = "fhir-server.toml"
 CONFIG_VARIABLE = "FHIR_CONFIG"
@@ -49,6 +52,8 @@ class Settings(BaseSettings):
     auth: Annotated[Literal["required", "off"], Field(description="access control; off serves this machine alone")] = (
         "required"
     )
+    store: Annotated[SqliteOptions, Field(description="the SQLite store")] = SqliteOptions()
+    rest: Annotated[RestOptions, Field(description="FHIR interactions")] = RestOptions()
     grace: Annotated[float, Field(gt=0, le=600, description="seconds that requests in flight get at shutdown")] = 10.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="least severity that is logged")

@@ -1,0 +1,34 @@
+-- For wrk: sends the requests of the file in BENCH_REQUESTS (method TAB path TAB body), in order, round and round.
+-- @NUMBER@ in a path or body becomes a running number that starts after BENCH_SEED. Prints one line of counts.
+local requests, position, number = {}, 0, tonumber(os.getenv("BENCH_SEED") or "0")
+
+local function format(method, path, body)
+  local headers = { ["Accept"] = "application/fhir+json" }
+  if body ~= "" then headers["Content-Type"] = "application/fhir+json" end
+  return wrk.format(method, path, headers, body ~= "" and body or nil)
+end
+
+function init(arguments)
+  for line in io.lines(os.getenv("BENCH_REQUESTS")) do
+    local method, path, body = line:match("^([^\t]*)\t([^\t]*)\t(.*)$")
+    local changing = (path .. body):find("@NUMBER@", 1, true)
+    requests[#requests + 1] = changing and { method, path, body } or format(method, path, body)
+  end
+end
+
+function request()
+  position = position + 1
+  local chosen = requests[(position - 1) % #requests + 1]
+  if type(chosen) == "string" then return chosen end
+  number = number + 1
+  local text = tostring(number)
+  return format(chosen[1], (chosen[2]:gsub("@NUMBER@", text)), (chosen[3]:gsub("@NUMBER@", text)))
+end
+
+function done(summary, latency, _)
+  local errors = summary.errors
+  io.write(string.format('\n@@{"requests":%d,"seconds":%.6f,"bad":%d,"broken":%d,"p50":%.3f,"p95":%.3f,"p99":%.3f}\n',
+    summary.requests, summary.duration / 1e6, errors.status,
+    errors.connect + errors.read + errors.write + errors.timeout,
+    latency:percentile(50) / 1e3, latency:percentile(95) / 1e3, latency:percentile(99) / 1e3))
+end

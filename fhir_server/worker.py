@@ -1,0 +1,111 @@
+"""A serving process: uvicorn on uvloop and httptools over a socket that all workers share."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from fhir_server.settings import Settings
+from fhir_server.storage.sqlite.connection import FileLock, connect
+from fhir_server.storage.sqlite.migrations import migrate
+from fhir_server.supervisor import CannotServe, Work
+from resources.errors import FhirError
+
+DATABASE = "fhir.sqlite"
+KEEP_ALIVE = 75
+GC_THRESHOLDS = (100_000, 50, 100)
+"""Decoding a Bundle makes 100,000s of containers at once: at the default 700 the collector costs more than the decoder."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, ended by SIGTERM or by the supervisor's death, saying when it serves; uvicorn offers no other way in."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], lifeline: int) -> None:
+        super().__init__(config)
+        self._ready = ready
+        self._lifeline = lifeline
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._leave)
+        loop.add_reader(self._lifeline, self._orphaned)
+        self._ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def _leave(self) -> None:
+        self.should_exit = True
+
+    def _orphaned(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._lifeline)
+        self.should_exit = True
+
+
+def database_path(settings: Settings) -> Path:
+    """The database file."""
+    return settings.data_dir / DATABASE
+
+
+def prepare_data(settings: Settings) -> None:
+    """Make the folder and bring the store to this version. Raises CannotServe, naming the folder or the file."""
+    folder = settings.data_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotServe(f"cannot make the data folder {folder}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CannotServe(f"the data folder {folder} is not writable")
+    database = database_path(settings)
+    try:
+        with (
+            contextlib.closing(connect(database, settings.store)) as connection,
+            contextlib.closing(FileLock(database)) as lock,
+        ):
+            migrate(connection, lock)
+    except (FhirError, OSError, sqlite3.Error) as error:
+        raise CannotServe(f"cannot use the store {database}: {error}") from None
+
+
+def serve_requests(settings: Settings, listener: socket.socket) -> Work:
+    """Compose the application now; the result serves it in the process that calls it."""
+    from fhir_server.app import create_app  # noqa: PLC0415  (the benchmark serves another application)
+
+    return serve_application(create_app(settings), listener, settings)
+
+
+def serve_application(app: ASGIApp, listener: socket.socket, settings: Settings) -> Work:
+    """Serve `app` in the process that calls the result."""
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=max(1, round(settings.grace)),
+    )
+
+    def work(ready: Callable[[], None], lifeline: int) -> None:
+        gc.set_threshold(*GC_THRESHOLDS)
+        server = _Server(config, ready, lifeline)
+        server.run(sockets=[listener])
+        if not server.started:
+            sys.exit(1)
+
+    return work
