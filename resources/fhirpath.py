@@ -14,9 +14,10 @@ Specification: https://hl7.org/fhirpath/N1/, https://hl7.org/fhir/R4/fhirpath.ht
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from resources.definitions.model import Element, TypeDefinition
+from resources.definitions import Definitions
+from resources.definitions.model import Element
 from resources.errors import FhirError
 from resources.model import Resource
 
@@ -25,14 +26,6 @@ _TOKEN = re.compile(
 )
 _REFERENCE_TYPE = re.compile(r"(?:.*/)?([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?")
 _ROOTS = frozenset({"Resource", "DomainResource"})
-
-
-class Definitions(Protocol):
-    """What FHIRPath asks of the definitions: every type by its name, backbones by their path."""
-
-    @property
-    def types(self) -> Mapping[str, TypeDefinition]:
-        """Type name -> definition."""
 
 
 class Typed(NamedTuple):

@@ -9,13 +9,13 @@ Bundle, have entries of their own, under `(type, local id)`.
 Specification: https://hl7.org/fhir/R4/search.html, https://hl7.org/fhir/R4/compartmentdefinition.html
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Any, Protocol
 
 from resources import fhirpath
-from resources.definitions.model import CompartmentDefinition, ValueSetCodes
+from resources.definitions import Definitions
 from resources.fhirpath import Computed, Filter, NotSimple, Place
 from resources.model import Resource, ResourceKey
 from search import types
@@ -25,19 +25,9 @@ from search.types.making import Maker, Making, Scope
 
 # What the store keeps as columns, not as entries.
 _COLUMNS = frozenset({"_id", "_lastUpdated"})
+# How a compartment's definition names the resource whose compartment it is.
+_ITSELF = "{def}"
 _FEW = 3
-
-
-class Definitions(fhirpath.Definitions, Protocol):
-    """What extraction asks of the definitions: types, value sets by URL, compartments by code."""
-
-    @property
-    def value_sets(self) -> Mapping[str, ValueSetCodes]:
-        """URL -> enumerated value set."""
-
-    @property
-    def compartments(self) -> Mapping[str, CompartmentDefinition]:
-        """Type code -> compartment."""
 
 
 class Registry(Protocol):
@@ -92,7 +82,7 @@ class Extractor:
     ) -> None:
         self._definitions = definitions
         self._registry = registry
-        self._making = Making(definitions.value_sets, own_bases, zone)
+        self._making = Making(definitions.value_set, own_bases, zone)
         self._plans: dict[str, _Plan] = {}
 
     def extract(self, resource: Resource, key: ResourceKey) -> Entries:
@@ -114,7 +104,7 @@ class Extractor:
     def datatypes(self, parameter: Parameter) -> frozenset[str]:
         """The FHIR datatypes that values of a parameter have on its type; empty where they are known at run time only."""
         known = self._plan(parameter.base).datatypes
-        return frozenset[str]().union(*(known.get(row, frozenset()) for row in parameter.rows or (parameter.code,)))
+        return frozenset(kind for row in parameter.rows or (parameter.code,) for kind in known.get(row, ()))
 
     def unsupported(self, type_name: str) -> tuple[tuple[str, str], ...]:
         """Pairs of parameter code and datatype that the definitions allow and no entry is made of."""
@@ -144,9 +134,9 @@ def _inner(resource: Resource) -> list[tuple[str, Resource]]:
     """Resources inside this one that searches reach by chains, with their local ids."""
     inner = [(str(one["id"]), one) for one in resource.get("contained", ()) if "id" in one]
     if resource["resourceType"] == "Bundle" and resource.get("type") in ("document", "message"):
-        first = next(iter(resource.get("entry", ())), {}).get("resource")
-        if first is not None:
-            inner.append((str(first.get("id", "")), first))
+        for entry in resource.get("entry", ())[:1]:
+            if "resource" in entry:
+                inner.append((str(entry["resource"].get("id", "")), entry["resource"]))
     return inner
 
 
@@ -181,7 +171,7 @@ class _Planner:
         compartments = set()
         for compartment in self.definitions.compartments.values():
             for code in compartment.members.get(self.type, ()):
-                member = registry.find(self.type, code)
+                member = None if code == _ITSELF else registry.find(self.type, code)
                 if member is not None:
                     compartments |= {(row, compartment.code) for row in member.rows or (member.code,)}
         return _Plan(

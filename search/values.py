@@ -205,12 +205,12 @@ def date_test(parameter: str, text: str, context: ValueContext) -> DateTest:
 # ---- numbers and quantities: https://hl7.org/fhir/R4/search.html#number
 
 
-def number_test(parameter: str, text: str) -> NumberTest:
-    """The test of one number with its prefix and implicit precision."""
+def number_test(parameter: str, text: str, whole: str | None = None) -> NumberTest:
+    """The test of one number with its prefix and implicit precision; a fault names `whole`, the value it is part of."""
     prefix, rest = prefixed(text)
     found = _NUMBER.fullmatch(rest)
     if found is None:
-        raise invalid(parameter, text, "is not a number")
+        raise invalid(parameter, whole or text, "is not a number" if whole is None else f"has no number: '{text}'")
     value = Decimal(rest)
     if prefix not in ("eq", "ne", "ap"):
         return NumberTest(prefix, value, value)
@@ -228,7 +228,7 @@ def quantity_parts(parameter: str, text: str) -> tuple[NumberTest, str | None, s
     parts = [unescape(parameter, part) for part in split(text, "|")]
     if len(parts) not in (1, 3):
         raise invalid(parameter, text, "is not a quantity: number or number|system|code")
-    number = number_test(parameter, parts[0])
+    number = number_test(parameter, parts[0], text if len(parts) > 1 else None)
     if len(parts) == 1:
         return number, None, None
     return number, parts[1] or None, parts[2] or None

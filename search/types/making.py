@@ -15,9 +15,9 @@ from search.entries import Entries
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """The enumerated value sets by URL, our own base URLs and the zone of times without offset."""
+    """The codes of a required value set by its URL (None: not enumerated), our own base URLs and the zone of times without offset."""
 
-    value_sets: Mapping[str, ValueSetCodes]
+    value_set: Callable[[str], ValueSetCodes | None]
     own_bases: tuple[str, ...]
     zone: tzinfo
 

@@ -1,7 +1,7 @@
 """Tokens: codes with an optional system.
 
 Rules. Codes are compared without case unless the system is known to be case-sensitive: UCUM and the R4 code systems that say
-so, which are HL7's own without the v2 tables. A code element has the system of its required binding when only one system there
+so (HL7's own, without the v2 tables). A code element has the system of its required binding when only one system there
 has the code. What has no system in FHIR (boolean, string, uri, ContactPoint) has the empty one, and `|` with it is a fault.
 
 Specification: https://hl7.org/fhir/R4/search.html#token
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from resources.definitions import load
 from resources.definitions.model import Element
 from resources.errors import FhirError
 from search import values
@@ -20,22 +21,6 @@ from search.query import TokenTest
 from search.types.making import Maker, Making, Scope
 from search.values import ValueContext
 
-_SENSITIVE_ROOTS = (
-    "http://hl7.org/fhir/",
-    "http://terminology.hl7.org/CodeSystem/",
-    "http://terminology.hl7.org/fhir/CodeSystem/",
-)
-_SENSITIVE = frozenset(
-    {
-        "http://unitsofmeasure.org",
-        "http://dicom.nema.org/resources/ontology/DCM",
-        "http://healthit.gov/nhin/purposeofuse",
-        "http://cds-hooks.hl7.org/CodeSystem/indicator",
-        "urn:iso-astm:E1762-95:2013",
-        "urn:oid:1.2.36.1.2001.1001.101.104.16592",
-        "urn:oid:2.16.840.1.113883.3.1937.98.5.8",
-    }
-)
 # Bindings that cannot be enumerated, yet have one system: https://hl7.org/fhir/R4/terminologies-systems.html
 _IMPLICIT = {
     "http://hl7.org/fhir/ValueSet/mimetypes": "urn:ietf:bcp:13",
@@ -64,7 +49,7 @@ _WITHOUT_SYSTEM = frozenset(
 @lru_cache(maxsize=4096)
 def case_sensitive(system: str) -> bool:
     """Whether codes of the system that differ by case alone are different codes."""
-    return system in _SENSITIVE or (system.startswith(_SENSITIVE_ROOTS) and "/v2-" not in system)
+    return system in load().case_sensitive_systems
 
 
 @lru_cache(maxsize=65536)
@@ -126,7 +111,7 @@ def _code(row: str, element: Element | None, making: Making) -> Maker:
 
 def _implicit_system(element: Element | None, making: Making) -> Callable[[str], str]:
     binding = element.binding if element is not None else None
-    found = making.value_sets.get(binding) if binding is not None else None
+    found = making.value_set(binding) if binding is not None else None
     if found is None or not found.systems:
         system = _IMPLICIT.get(binding or "", "")
         return lambda _code: system
