@@ -1,4 +1,4 @@
-"""The command line: `fhir-server serve | load | settings | bench`.
+"""The command line: `fhir-server serve | load | generate | settings | bench`.
 
 Rules.
 1. A mistake of the user ends in one sentence on stderr and an exit code (2: the command line or settings, 1: the work failed);
@@ -100,6 +100,23 @@ def load(
     except CannotLoad as error:
         _refuse(str(error), 1)
     raise typer.Exit(0 if complete else 1)
+
+
+@app.command()
+def generate(
+    out: Annotated[Path, typer.Argument(help="Folder to write into; made when missing.")],
+    patients: Annotated[int, typer.Option(min=1, help="How many patients.")] = 100,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 1,
+    resources_per_patient: Annotated[int, typer.Option(min=1, help="About how many resources a patient has.")] = 110,
+) -> None:
+    """Write a made-up hospital as transaction Bundles, for `load` and `bench`."""
+    from fhir_server.generator import run  # noqa: PLC0415  (rule 3)
+
+    try:
+        written = run(patients, seed, out, resources_per_patient=resources_per_patient)
+    except OSError as error:
+        _refuse(f"cannot write into {out}: {error.strerror}", 1)
+    typer.echo(f"{written.resources} resources in {written.files} files, {written.bytes / 1e6:.1f} MB")
 
 
 @app.command(name="settings")

@@ -17,12 +17,13 @@ import msgspec
 
 from fhir_server.benchmark.client import CannotMeasure, client_name, measure
 from fhir_server.benchmark.limits import probe
-from fhir_server.benchmark.patients import bundles
 from fhir_server.benchmark.phases import Loaded, Phase, chosen, load
 from fhir_server.benchmark.report import FORMAT, save, show
 from fhir_server.benchmark.server import Server, disk, memory, serve_arguments, started
+from fhir_server.generator import generate
 
-PATIENTS = 50
+PATIENTS = 100
+SEED = 1
 WARM_SECONDS = 1.0
 FIRST = ("hospital", "practitioner")
 """Files of this kind hold what the others refer to by identifier."""
@@ -78,7 +79,8 @@ def _say(what: str) -> None:
 def _bodies(data: Path | None) -> tuple[list[bytes], list[bytes]]:
     """The Bundles that others refer to, and the others, as JSON texts."""
     if data is None:
-        return [], [msgspec.json.encode(bundle) for bundle in bundles(PATIENTS)]
+        made = list(generate(PATIENTS, SEED))
+        return made[:-PATIENTS], made[-PATIENTS:]
     files = (
         sorted(path for path in data.iterdir() if path.name.endswith((".json", ".json.gz"))) if data.is_dir() else []
     )

@@ -13,7 +13,7 @@ from typing import IO, cast
 
 BUNDLES = (".json", ".json.gz")
 LINES = (".ndjson", ".ndjson.gz")
-FIRST = ("hospitalInformation", "practitionerInformation")
+FIRST = ("hospital", "practitioner")
 BLOCK = 1 << 20
 
 
