@@ -100,6 +100,13 @@ def supervise(settings: Settings) -> int:
     from fhir_server.worker import prepare_data, serve_requests  # noqa: PLC0415
 
     prepare_data(settings)
+    if settings.demo:
+        from fhir_server.loading import CannotLoad, load_demo  # noqa: PLC0415
+
+        try:
+            load_demo(settings)
+        except CannotLoad as error:
+            raise CannotServe(str(error)) from None
     serve = serve_requests(settings, listener)
     children = [Child(f"worker-{number}", serve) for number in range(1, settings.workers + 1)]
     children.append(Child("background", run_jobs(settings)))

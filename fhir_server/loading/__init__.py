@@ -13,7 +13,7 @@ Rules.
 5. One load at a time per store. No resource's content is logged; a fault names file, part, place.
 """
 
-from fhir_server.loading.run import run_load
+from fhir_server.loading.run import load_demo, run_load
 from fhir_server.loading.sources import CannotLoad
 
-__all__ = ["CannotLoad", "run_load"]
+__all__ = ["CannotLoad", "load_demo", "run_load"]

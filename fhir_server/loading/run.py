@@ -32,6 +32,7 @@ CACHE_MB = 256
 CHECKPOINT_PAGES = 20_000
 MOST_PROCESSES = 4
 SHOWN_FAULTS = 20
+DEMO = Path(__file__).resolve().parent.parent / "demo" / "hospital.json"
 
 
 @dataclass(slots=True)
@@ -47,24 +48,36 @@ class Report:
 
 def run_load(settings: Settings, paths: Sequence[Path], processes: int | None) -> bool:
     """Load the files and report; whether everything is in the store. Raises CannotLoad."""
+    report = load_files(settings, paths, processes or min(MOST_PROCESSES, os.cpu_count() or 1))
+    _tell(report)
+    return not report.faults
+
+
+def load_demo(settings: Settings) -> None:
+    """Load the demonstration patients unless they were loaded before. Raises CannotLoad."""
+    report = load_files(settings, [DEMO], 1)
+    if report.faults:
+        raise CannotLoad(f"the demonstration patients cannot be loaded: {report.faults[DEMO][0].reason}")
+
+
+def load_files(settings: Settings, paths: Sequence[Path], processes: int) -> Report:
+    """Load the files; what was done. Raises CannotLoad."""
     first, others = files_of(paths)
     began = time.monotonic()
     report = Report(len(first) + len(others))
     with _alone(settings):
-        crew_size = processes or min(MOST_PROCESSES, os.cpu_count() or 1)
         life = _life(settings)
         gc.collect()
         gc.freeze()
         with _writer(settings) as write, _progress(report) as progress:
             for files in (first, others):
-                _pass(files, crew_size, life, write, report, progress)
+                _pass(files, processes, life, write, report, progress)
             if report.faults and report.resources:
                 again = list(report.faults)
                 report.faults.clear()
-                _pass(again, crew_size, life, write, report, progress)
+                _pass(again, processes, life, write, report, progress)
     report.seconds = time.monotonic() - began
-    _tell(report)
-    return not report.faults
+    return report
 
 
 def _pass(

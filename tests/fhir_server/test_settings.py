@@ -81,8 +81,18 @@ def test_the_base_follows_the_public_url_and_loopback_names_are_aliases():
 
 @pytest.mark.parametrize(
     ("host", "expected"),
-    [("127.0.0.1", True), ("127.8.9.1", True), ("::1", True), ("[::1]", True), ("localhost", True)]
-    + [("0.0.0.0", False), ("10.0.0.1", False), ("::", False), ("localhost.example.org", False), ("", False)],
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.1", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("10.0.0.1", False),
+        ("::", False),
+        ("localhost.example.org", False),
+        ("", False),
+    ],
 )
 def test_loopback_addresses_are_known(host, expected):
     assert is_loopback(host) is expected
