@@ -45,7 +45,7 @@ from resources.validation.invariants.grammar import (
 _UCUM = "http://unitsofmeasure.org"
 _BOOLEAN_OPERATORS = frozenset({"and", "or", "xor", "implies", "=", "!=", "<", ">", "<=", ">=", "in", "contains", "is"})
 _BOOLEAN_CALLS = frozenset(
-    {"exists", "empty", "not", "hasValue", "all", "isDistinct", "startsWith", "contains", "matches", "htmlChecks", "is"}
+    {"exists", "empty", "not", "hasValue", "all", "isDistinct", "startsWith", "contains", "matches", "is"}
 )
 _TEXT_CALLS = {"startsWith": "starts", "contains": "includes", "matches": "matches"}
 
@@ -211,9 +211,6 @@ def _boolean_call(focus: Node, name: str, arguments: tuple[Node, ...], scope: Sc
             return Truth(yes, f"(not {value.otherwise(argument.code)}.startswith({argument.code}))")
         test = f"{_TEXT_CALLS[name]}({value.code}, {argument.code})"
         return Truth(f"({test} is True)", f"({test} is False)")
-    if name == "htmlChecks":
-        test = f"html_checks({_scalar(focus, scope).code})"
-        return Truth(test, f"(not {test})")
     flows = _flows(focus, scope)
     if name == "isDistinct":
         test = f"distinct({each(flows, scope.names)})"

@@ -1,9 +1,9 @@
-"""What compiled invariants call: navigation where the type is not known beforehand, three-valued comparison, XHTML rules.
+"""What compiled invariants call: navigation where the type is not known beforehand, three-valued comparison.
 
 A collection is any iterable of JSON values; a primitive that has only extensions is represented by its companion object.
 None stands for the empty collection where one value is meant.
 
-Specification: https://hl7.org/fhirpath/N1/#comparison, https://hl7.org/fhir/R4/narrative.html
+Specification: https://hl7.org/fhirpath/N1/#comparison
 """
 
 import re
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from xml.parsers import expat
 
 from resources.definitions.model import TypeDefinition
 
@@ -249,62 +248,6 @@ def resolve(reference: Any, root: Mapping[str, Any]) -> Iterator[Any]:
                 yield contained
 
 
-_HTML_ELEMENTS = (
-    "a abbr acronym b big blockquote br caption cite code col colgroup dd del dfn div dl dt em h1 h2 h3 h4 h5 h6 hr i img ins "
-    "kbd li ol p pre q samp small span strong sub sup table tbody td tfoot th thead tr tt ul var address bdo"
-)
-_HTML_ATTRIBUTES = (
-    "abbr accesskey align alt axis bgcolor border cellhalign cellpadding cellspacing cellvalign char charoff charset cite class "
-    "colspan compact coords datetime dir frame headers height href hreflang hspace id lang longdesc name nohref nowrap rel rev "
-    "rowspan rules scope shape span src start style summary tabindex title type usemap valign value vspace width xml:lang xmlns "
-    "color clear noshade"
-)
-_ELEMENTS = frozenset(_HTML_ELEMENTS.split())
-_ATTRIBUTES = frozenset(_HTML_ATTRIBUTES.split())
-
-
-class _ForbiddenError(Exception):
-    """The narrative has something that htmlChecks() forbids."""
-
-
-def html_checks(div: Any) -> bool:
-    """htmlChecks() of txt-1 and txt-2: well-formed, only the allowed elements and attributes, and some content."""
-    if not isinstance(div, str) or not div.lstrip().startswith("<div"):
-        return False
-    parser = expat.ParserCreate()
-    content = False
-
-    def start(name: str, attributes: Mapping[str, str]) -> None:
-        nonlocal content
-        if name not in _ELEMENTS or not _ATTRIBUTES.issuperset(attributes) or _scripted(attributes):
-            raise _ForbiddenError(name)
-        content = content or name == "img"
-
-    def text(data: str) -> None:
-        nonlocal content
-        content = content or not data.isspace()
-
-    def doctype(*_: object) -> None:
-        raise _ForbiddenError("DOCTYPE")
-
-    parser.StartElementHandler = start
-    parser.CharacterDataHandler = text
-    parser.StartDoctypeDeclHandler = doctype
-    try:
-        parser.Parse(div, True)
-    except (expat.ExpatError, _ForbiddenError):
-        return False
-    return content
-
-
-def _scripted(attributes: Mapping[str, str]) -> bool:
-    return any(
-        attributes[name].strip().lower().startswith(("javascript:", "vbscript:"))
-        for name in ("href", "src")
-        if name in attributes
-    )
-
-
 FUNCTIONS: tuple[Callable[..., Any], ...] = (
     one,
     many,
@@ -330,6 +273,5 @@ FUNCTIONS: tuple[Callable[..., Any], ...] = (
     below,
     at_most,
     resolve,
-    html_checks,
 )
 """What compiled text may call, by its own name (`descend` is made per set of types)."""
