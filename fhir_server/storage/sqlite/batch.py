@@ -79,13 +79,14 @@ class Batch:
         """Check the unit, then take its writes over. Raises Conflict, having changed nothing."""
         for guard in unit.guards:
             self._check_guard(guard)
-        versions: dict[ResourceKey, int] = {}
+        ahead: dict[ResourceKey, tuple[int, bool]] = {}
         for write in unit.writes:
             current = self._current(write.key)
-            version = versions.get(write.key, current.version if current.state == LIVE else 0)
-            if write.expected is not None and write.expected != version:
+            version, live = ahead.get(write.key, (current.version, current.state == LIVE))
+            if write.expected is not None and write.expected != (version if live else 0):
                 raise Conflict("exists" if write.expected == 0 else "version", write.key)
-            versions[write.key] = 0 if isinstance(write, Delete) else current.version + 1
+            put = isinstance(write, Put)
+            ahead[write.key] = (version + (put or live), put)
         outcome = tuple(self._put(w) if isinstance(w, Put) else self._delete(w) for w in unit.writes)
         self._follow_ups += [_follow_up(row) for row in unit.follow_ups]
         return outcome
@@ -184,7 +185,7 @@ class Batch:
         return rid
 
     def _insert(self, sql: str, values: tuple[object, ...]) -> int:
-        number = self._connection.execute(sql, values).lastrowid  # type: ignore[arg-type]
+        number = self._connection.execute(sql, values).lastrowid
         assert number is not None
         return number
 

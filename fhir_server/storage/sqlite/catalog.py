@@ -109,5 +109,5 @@ class Catalog:
 
     def count(self, sql: str, parameters: Sequence[object]) -> int:
         """The number a counting statement gives."""
-        number: int = self.connection.execute(sql, tuple(parameters)).fetchone()[0]  # type: ignore[arg-type]
+        number: int = self.connection.execute(sql, tuple(parameters)).fetchone()[0]
         return number

@@ -1,3 +1,4 @@
+# ruff: noqa: S608  (what is put into the text are names of our own tables and columns; values are bound)
 """The read verbs as functions of one connection: each is run inline or on a reader thread, always inside one snapshot.
 
 Rules: a row outside the narrowing is answered as one that does not exist; deleted resources have no entries, so with a narrowing
@@ -160,7 +161,7 @@ def search(
     if query.backward:
         rows = rows[::-1]
     matches = [
-        Row(_stored(query.type, row[keys:]), "match", dialect.position(query, row[:keys], row[keys])) for row in rows
+        Row(_stored(query.type, row[keys:]), "match", dialect.position(row[:keys], row[keys])) for row in rows
     ]
     return Page((*matches, *included), total, more)
 

@@ -9,8 +9,9 @@ Specification: https://hl7.org/fhir/R4/search.html#prefix, #string, #token, #ref
 """
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from resources.model import ResourceKey
 from search.dialects.sqlite import numbers
@@ -20,6 +21,7 @@ from search.query import (
     CompositeTest,
     DateTest,
     NumberTest,
+    Prefix,
     QuantityTest,
     ReferenceTest,
     StringTest,
@@ -27,9 +29,11 @@ from search.query import (
     TokenTest,
     UriTest,
 )
-from search.values import fold
+from search.types.uri import below
+from search.values import elsewhere_type, fold
 
 Values = tuple[object, ...]
+_Bound = TypeVar("_Bound", int, bytes)
 _LAST: Final = "\U0010ffff"
 """Sorts after every continuation of a text."""
 
@@ -55,7 +59,7 @@ class Catalog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Rows of `table` for which `sql` holds. `rows` is appended to the parameter's code (composite components: `/1`)."""
+    """Rows of `table` for which `sql` holds."""
 
     table: str
     sql: str
@@ -92,9 +96,9 @@ def conditions(test: Test, parameter: Parameter, catalog: Catalog) -> tuple[Cond
         case NumberTest():
             return (Condition("number", *_number(test)),)
         case QuantityTest():
-            return tuple(Condition("quantity", *both) for both in _quantity(test, catalog))
+            return (Condition("quantity", *_quantity(test, catalog)),)
         case ReferenceTest():
-            return tuple(Condition(table, *both) for table, *both in _reference(test, parameter, catalog))  # type: ignore[misc]
+            return tuple(_reference(test, parameter, catalog))
         case UriTest():
             return (Condition("uri", *_uri(test)),)
         case CompositeTest():
@@ -110,13 +114,9 @@ def ranges(test: Test, parameter: Parameter, catalog: Catalog) -> tuple[Range, .
             low, high = numbers.key(test.low), numbers.key(test.high)
             return tuple(_spans("number", _number(test), test.prefix, low, high, 0))
         case QuantityTest():
-            found: list[Range] = []
-            written, *canonical = _quantity(test, catalog)
-            pairs = [(test.number, written), *(((test.canonical[0], canonical[0]),) if test.canonical else ())]
-            for number, both in pairs:
-                low, high = numbers.key(number.low), numbers.key(number.high)
-                found += _spans("quantity", both, number.prefix, low, high, 0)
-            return tuple(found)
+            number = test.canonical[0] if test.canonical is not None else test.number
+            low, high = numbers.key(number.low), numbers.key(number.high)
+            return tuple(_spans("quantity", _quantity(test, catalog), number.prefix, low, high, 0))
         case _:
             return tuple(
                 Range(c.table, c.sql, c.values, primary(c.table), ordered=_is_point(test))
@@ -139,12 +139,13 @@ def _is_point(test: Test) -> bool:
             return False
 
 
-def _placeholders(count: int) -> str:
-    return ", ".join("?" * count)
+def marks(values: Sequence[object]) -> str:
+    """A placeholder for each value."""
+    return ", ".join("?" * len(values))
 
 
 def _among(column: str, values: Values) -> str:
-    return f"{{a}}.{column} = ?" if len(values) == 1 else f"{{a}}.{column} IN ({_placeholders(len(values))})"
+    return f"{{a}}.{column} = ?" if len(values) == 1 else f"{{a}}.{column} IN ({marks(values)})"
 
 
 def _token(test: TokenTest, catalog: Catalog) -> tuple[str, Values]:
@@ -217,39 +218,44 @@ def _number(test: NumberTest) -> tuple[str, Values]:
             return f"{{a}}.low {below} ? AND {{a}}.high >= ?", (high, low)
 
 
-def _spans(table: str, both: tuple[str, Values], prefix: str, low: object, high: object, width: int) -> list[Range]:
+def _before(edge: _Bound, width: int) -> _Bound:
+    return edge - width if isinstance(edge, int) else edge
+
+
+def _spans(table: str, both: tuple[str, Values], prefix: Prefix, low: _Bound, high: _Bound, width: int) -> list[Range]:
     """The ranges of a test on [low, high]; rows up to `width` wide are found by their lower end."""
-    sql, values = both
-    wide = False
+    sql, values = both[0], both[1]
+    wide = prefix in ("gt", "ge", "ap")
     bound: tuple[str, Values] | None = None
     match prefix:
-        case "eq":
-            bound = "{a}.low <= ?", (high,)
-        case "gt" | "ge":
-            edge = min(low, high - width) if isinstance(low, int) and isinstance(high, int) else low
-            bound, wide = ("{a}.low >= ?", (edge,)), True
+        case "gt":
+            bound = "{a}.low >= ?", (_before(high, width),)
+        case "ge":
+            bound = "{a}.low >= ?", (min(low, _before(high, width)),)
         case "lt" | "eb":
             bound = "{a}.low < ?", (low,)
-        case "le":
+        case "eq" | "le":
             bound = "{a}.low <= ?", (high,)
         case "sa":
             bound = "{a}.low > ?", (high,)
         case "ap":
-            edge = low - width if isinstance(low, int) else low
-            bound, wide = ("{a}.low >= ? AND {a}.low <= ?", (edge, high)), True
-        case _:
-            bound = None
+            bound = "{a}.low >= ? AND {a}.low <= ?", (_before(low, width), high)
+        case "ne":
+            pass
     if bound is None:
         return [Range(table, sql, values, primary(table))]
-    found = [Range(table, f"{bound[0]} AND {sql}", bound[1] + values, primary(table))]
+    found = [Range(table, f"{bound[0]} AND {sql}", (*bound[1], *values), primary(table))]
     if wide:
         partial = f"{{a}}.high - {{a}}.low > {WIDE_DATE}" if table == "date" else "{a}.high > {a}.low"
         found.append(Range(table, f"{{a}}.high >= ? AND {partial} AND {sql}", (low, *values), f"{table}_wide"))
     return found
 
 
-def _quantity(test: QuantityTest, catalog: Catalog) -> list[tuple[str, Values]]:
-    """As written, then (if the search converts) the canonical rows."""
+def _quantity(test: QuantityTest, catalog: Catalog) -> tuple[str, Values]:
+    """The canonical rows where the search converts, else the rows as written."""
+    if test.canonical is not None:
+        sql, values = _number(test.canonical[0])
+        return f"{sql} AND {{a}}.system = {CANONICAL} AND {{a}}.code = ?", (*values, catalog.term(test.canonical[1]))
     sql, values = _number(test.number)
     parts = [sql, "{a}.system >= 0"]
     if test.system is not None:
@@ -258,33 +264,20 @@ def _quantity(test: QuantityTest, catalog: Catalog) -> list[tuple[str, Values]]:
     if test.code is not None:
         parts.append("({a}.code = ? OR {a}.unit = ?)")
         values += (catalog.term(test.code),) * 2
-    found = [(" AND ".join(parts), values)]
-    if test.canonical is not None:
-        sql, values = _number(test.canonical[0])
-        found.append(
-            (f"{sql} AND {{a}}.system = {CANONICAL} AND {{a}}.code = ?", (*values, catalog.term(test.canonical[1])))
-        )
-    return found
+    return " AND ".join(parts), values
 
 
-def _reference(test: ReferenceTest, parameter: Parameter, catalog: Catalog) -> list[tuple[str, str, Values]]:
-    found: list[tuple[str, str, Values]] = []
+def _reference(test: ReferenceTest, parameter: Parameter, catalog: Catalog) -> Iterator[Condition]:
     if test.keys:
-        rids = tuple(catalog.rid(key) for key in test.keys)
-        sql, values = _among("target", rids), rids
+        values: Values = tuple(catalog.rid(key) for key in test.keys)
+        sql = _among("target", values)
         if test.version is not None:
             sql, values = f"{sql} AND {{a}}.version = ?", (*values, test.version)
         if parameter.only_target is not None:
             sql, values = f"{sql} AND {{a}}.kind = ?", (*values, catalog.type(parameter.only_target))
-        found.append(("reference", sql, values))
-    if test.url is not None:
-        versioned = f"{test.url}|{test.version}" if test.version is not None else test.url
-        if "|" in versioned:
-            found.append(("uri", "{a}.value = ?", (versioned,)))
-        else:
-            sql = "({a}.value = ? OR ({a}.value >= ? AND {a}.value < ?))"
-            found.append(("uri", sql, (versioned, f"{versioned}|", f"{versioned}}}")))
-    return found
+        yield Condition("reference", sql, values)
+    if test.url is not None and parameter.only_target in (None, elsewhere_type(test.url)):
+        yield Condition("uri", "{a}.value = ?", (test.url,))
 
 
 def _uri(test: UriTest) -> tuple[str, Values]:
@@ -293,11 +286,11 @@ def _uri(test: UriTest) -> tuple[str, Values]:
         case "exact":
             return "{a}.value = ?", (text,)
         case "below":
-            # "/" + 1 is "0", "|" + 1 is "}": the texts that go on after a border
-            border = text.rstrip("/")
-            sql = "({a}.value = ? OR ({a}.value >= ? AND {a}.value < ?) OR ({a}.value >= ? AND {a}.value < ?))"
-            return sql, (text, f"{border}/", f"{border}0", f"{border}|", f"{border}}}")
+            sql = "{a}.value >= ? AND {a}.value < ?"
+            if text.endswith("/"):
+                return sql, (text, text + _LAST)
+            borders = "'/', '#', '?', '|', '.', ''" if "|" in text else "'/', '#', '?', '|', ''"
+            return f"{sql} AND substr({{a}}.value, ?, 1) IN ({borders})", (text, text + _LAST, len(text) + 1)
         case "above":
-            ends = [at for at, letter in enumerate(text) if letter in "/|" and at]
-            prefixes = {text, *(text[:at] for at in ends), *(text[: at + 1] for at in ends)}
-            return "{a}.value IN (SELECT value FROM json_each(?))", (json.dumps(sorted(prefixes)),)
+            roots = [text[:end] for end in range(1, len(text) + 1) if below(text, text[:end])]
+            return "{a}.value IN (SELECT value FROM json_each(?))", (json.dumps(roots),)

@@ -1,3 +1,4 @@
+# ruff: noqa: S608  (what is put into the text are names of our own tables and columns; values are bound)
 """Query -> the statements of one page: matches in order, the number of all matches, includes.
 
 Rules. Paging is by keyset: the sort values of the last row and its row number say where the next page begins. A value that is
@@ -213,7 +214,8 @@ def _after(query: Query) -> Sql:
     """The condition that a row comes after the cursor, in the direction of paging; `k0`.. and `rid` are its columns."""
     assert query.after is not None
     *cursor, rid = query.after
-    sql, values = f"rid {'<' if query.sort[0].descending != query.backward else '>'} ?", (rid,)
+    values: Values = (rid,)
+    sql = f"rid {'<' if query.sort[0].descending != query.backward else '>'} ?"
     for at in reversed(range(len(query.sort))):
         key, value = query.sort[at], _bound(query.sort[at], cursor[at])
         column = f"k{at}"
@@ -230,7 +232,7 @@ def _after(query: Query) -> Sql:
     return sql, values
 
 
-def position(query: Query, values: tuple[object, ...], rid: int) -> Position:
+def position(values: tuple[object, ...], rid: int) -> Position:
     """The cursor of a row: its sort values (byte keys as hexadecimal text) and its number."""
     return (*(value.hex() if isinstance(value, bytes) else value for value in values), rid)
 

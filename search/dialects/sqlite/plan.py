@@ -1,3 +1,4 @@
+# ruff: noqa: S608  (what is put into the text are names of our own tables and columns; values are bound)
 """Nodes -> SQL: what must hold for a row, and how to find the rows for which it holds.
 
 Rules. Every node has a condition on a row number (`holds`); those that say where their rows are also have a `Source`. Of an And
@@ -18,6 +19,7 @@ from search.dialects.sqlite.conditions import (
     Values,
     conditions,
     date_condition,
+    marks,
     primary,
     ranges,
     storage_codes,
@@ -133,7 +135,7 @@ class Planner:
                 return self._present(parameter, rid)
             case HasId(ids):
                 a = self.alias()
-                return f"EXISTS (SELECT 1 FROM resource {a} WHERE {a}.rid = {rid} AND {a}.id IN ({_marks(ids)}))", ids
+                return f"EXISTS (SELECT 1 FROM resource {a} WHERE {a}.rid = {rid} AND {a}.id IN ({marks(ids)}))", ids
             case LastUpdated(test):
                 a = self.alias()
                 sql, values = date_condition(test)
@@ -149,7 +151,7 @@ class Planner:
             case OwnedBy(organizations):
                 a = self.alias()
                 rids = tuple(self.catalog.rid(key) for key in organizations)
-                sql = f"EXISTS (SELECT 1 FROM owner {a} WHERE {a}.organization IN ({_marks(rids)}) AND {a}.type = ? AND {a}.rid = {rid})"
+                sql = f"EXISTS (SELECT 1 FROM owner {a} WHERE {a}.organization IN ({marks(rids)}) AND {a}.type = ? AND {a}.rid = {rid})"
                 return sql, (*rids, self.catalog.type(type_))
 
     def live(self, rid: str, type_: str) -> Sql:
@@ -163,15 +165,15 @@ class Planner:
             return parts[0]
         return (f"({f' {word} '.join(sql for sql, _ in parts)})" if parts else empty), _values(parts)
 
-    def parameters(self, parameter: Parameter, alias: str, suffix: str = "") -> Sql:
+    def parameters(self, parameter: Parameter, alias: str) -> Sql:
         """The condition that a row belongs to the parameter."""
-        found = tuple(self.catalog.parameter(parameter.base, code + suffix) for code in storage_codes(parameter))
-        return (f"{alias}.param = ?" if len(found) == 1 else f"{alias}.param IN ({_marks(found)})"), found
+        found = tuple(self.catalog.parameter(parameter.base, code) for code in storage_codes(parameter))
+        return (f"{alias}.param = ?" if len(found) == 1 else f"{alias}.param IN ({marks(found)})"), found
 
-    def _probe(self, parameter: Parameter, condition: Condition, rid: str, suffix: str = "", more: str = "") -> Sql:
+    def _probe(self, parameter: Parameter, condition: Condition, rid: str, more: str = "") -> Sql:
         """EXISTS a row of `rid` for which the condition holds; `more` is appended, with `{a}` for the row."""
         a, table = self.alias(), condition.table
-        param, numbers = self.parameters(parameter, a, suffix)
+        param, numbers = self.parameters(parameter, a)
         sql = f"SELECT 1 FROM {table} {a} INDEXED BY {table}_rid WHERE {a}.rid = {rid} AND {param} AND {condition.sql}{more}"
         return f"EXISTS ({sql.replace('{a}', a)})", (*numbers, *condition.values)
 
@@ -182,7 +184,7 @@ class Planner:
         for condition in conditions(first, component, self.catalog):
             a = self.alias()
             more, values = self._components_hold(parameter, others, a)
-            param, numbers = self.parameters(parameter, a, "/1")
+            param, numbers = self.parameters(parameter.components[0], a)
             table = condition.table
             sql = f"SELECT 1 FROM {table} {a} INDEXED BY {table}_rid WHERE {a}.rid = {rid} AND {param} AND {condition.sql.replace('{a}', a)} AND {more}"
             found.append((f"EXISTS ({sql})", (*numbers, *condition.values, *values)))
@@ -193,27 +195,25 @@ class Planner:
         every: list[Sql] = []
         for at, test in enumerate(tests, start=1):
             same = f" AND {{a}}.group_ = {a}.group_"
-            found = conditions(test, parameter.components[at], self.catalog)
-            probes = [self._probe(parameter, c, f"{a}.rid", f"/{at + 1}", same) for c in found]
+            component = parameter.components[at]
+            found = conditions(test, component, self.catalog)
+            probes = [self._probe(component, c, f"{a}.rid", same) for c in found]
             every.append(self._joined(probes, "OR", "0"))
         return self._joined(every, "AND", "1")
 
     def _present(self, parameter: Parameter, rid: str) -> Sql:
-        if parameter.type == "composite":
-            parts = [
-                self._probe(parameter, Condition(table, "1", ()), rid, "/1")
-                for table in _PRESENT_TABLES[parameter.components[0].type]
-            ]
-        else:
-            parts = [
-                self._probe(parameter, self._any(parameter, table), rid) for table in _PRESENT_TABLES[parameter.type]
-            ]
+        shown = parameter.components[0] if parameter.type == "composite" else parameter
+        parts = [self._probe(shown, self._any(shown, table), rid) for table in _PRESENT_TABLES[shown.type]]
         return self._joined(parts, "OR", "0")
 
     def _any(self, parameter: Parameter, table: str) -> Condition:
-        if parameter.only_target is not None and table == "reference":
-            return Condition(table, "{a}.kind = ?", (self.catalog.type(parameter.only_target),))
-        return Condition(table, "1" if parameter.only_target is None else "0", ())
+        """Any row of the parameter; where rows are shared with a wider one, those of its target type."""
+        only = parameter.only_target
+        if only is None:
+            return Condition(table, "1", ())
+        if table == "reference":
+            return Condition(table, "{a}.kind = ?", (self.catalog.type(only),))
+        return Condition(table, "{a}.value GLOB ?", (f"*/{only}/*",)) if table == "uri" else Condition(table, "0", ())
 
     def _chain_holds(self, node: Chain, rid: str) -> Sql:
         a = self.alias()
@@ -250,12 +250,14 @@ class Planner:
                 return Source(tuple(self._tuple_branches(parameter, parts)), 6)
             case Match(parameter, test, identifier):
                 found = ranges(test, _identified(parameter, identifier), self.catalog)
+                if not found:
+                    return self.source(Nothing(), type_)
                 return Source(tuple(self._branch(parameter, r) for r in found), _rank(parameter, test))
             case Present(parameter):
                 return self._present_source(parameter)
             case HasId(ids):
                 a = self.alias()
-                where = f"{a}.type = ? AND {a}.id IN ({_marks(ids)}) AND {a}.state = {LIVE}"
+                where = f"{a}.type = ? AND {a}.id IN ({marks(ids)}) AND {a}.state = {LIVE}"
                 tables = f"resource {a} INDEXED BY {primary('resource')}"
                 return Source(
                     (Branch(f"{a}.rid", (tables, ()), (where, (self.catalog.type(type_), *ids)), len(ids) == 1),), 0
@@ -272,7 +274,7 @@ class Planner:
                 return self._reverse_source(node, type_)
             case InCompartment(owner):
                 a = self.alias()
-                values: Values = (self.catalog.rid(owner), self.catalog.type(type_))
+                values = (self.catalog.rid(owner), self.catalog.type(type_))
                 return Source(
                     (
                         Branch(
@@ -287,7 +289,7 @@ class Planner:
             case OwnedBy(organizations):
                 a = self.alias()
                 values = (*(self.catalog.rid(key) for key in organizations), self.catalog.type(type_))
-                where = f"{a}.organization IN ({_marks(organizations)}) AND {a}.type = ?"
+                where = f"{a}.organization IN ({marks(organizations)}) AND {a}.type = ?"
                 return Source((Branch(f"{a}.rid", (f"owner {a}", ()), (where, values), len(organizations) == 1),), 7)
 
     def scan(self, type_: str) -> Branch:
@@ -321,19 +323,18 @@ class Planner:
         first, *others = tests
         for r in ranges(first, parameter.components[0], self.catalog):
             a = self.alias()
-            param, numbers = self.parameters(parameter, a, "/1")
+            param, numbers = self.parameters(parameter.components[0], a)
             more, values = self._components_hold(parameter, others, a)
             where = f"{param} AND {r.sql.replace('{a}', a)} AND {more}"
             yield Branch(
                 f"{a}.rid", (f"{r.table} {a} INDEXED BY {r.index}", ()), (where, (*numbers, *r.values, *values))
             )
 
-    def _present_source(self, parameter: Parameter) -> Source | None:
-        if parameter.type == "composite":
-            return None
-        found = [self._any(parameter, table) for table in _PRESENT_TABLES[parameter.type]]
+    def _present_source(self, parameter: Parameter) -> Source:
+        shown = parameter.components[0] if parameter.type == "composite" else parameter
+        found = [self._any(shown, table) for table in _PRESENT_TABLES[shown.type]]
         spans = [Range(c.table, c.sql, c.values, primary(c.table)) for c in found]
-        return Source(tuple(self._branch(parameter, r) for r in spans), 9)
+        return Source(tuple(self._branch(shown, r) for r in spans), 9)
 
     def _union(self, parts: tuple[Node, ...], type_: str) -> Source | None:
         found = [self.source(part, type_) for part in parts]
@@ -342,6 +343,8 @@ class Planner:
             if source is None:
                 return None
             branches += self.finished(source, type_)
+        if not branches:
+            return self.source(Nothing(), type_)
         return Source(tuple(branches), max((s.rank for s in found if s is not None), default=0))
 
     def finished(self, source: Source, type_: str) -> tuple[Branch, ...]:
@@ -484,10 +487,6 @@ def _rank(parameter: Parameter, test: Test) -> int:
             return 3
         case _:
             return 6
-
-
-def _marks(values: tuple[object, ...]) -> str:
-    return ", ".join("?" * len(values))
 
 
 def _values(parts: list[Sql]) -> Values:
