@@ -371,7 +371,8 @@ def compile(expression: str, type_name: str, definitions: Definitions) -> Callab
 def general(expression: str) -> Callable[[Resource], list[Typed]]:
     """The expression through fhirpathpy, on a whole resource. Raises FhirError 400 when it does not parse.
 
-    The engine marks what it visits, so it gets a copy; complex values come back as parts of that copy.
+    The engine marks what it visits, so it gets a copy; complex values come back as parts of that copy. It forgets types at a
+    union and knows no abstract resource types, so the branches of a union are evaluated one by one.
     """
     from copy import deepcopy  # noqa: PLC0415  (with the engine: only the few expressions that need it pay)
 
@@ -388,20 +389,53 @@ def general(expression: str) -> Callable[[Resource], list[Typed]]:
         },
     }
     options = {"returnRawData": True, "userInvocationTable": functions}
-    try:
-        run = fhirpathpy.compile(expression, model, options)
-    except Exception as fault:  # fhirpathpy's error listener raises Exception itself for a syntax error
-        raise FhirError(400, "invalid", f"FHIRPath expression '{expression}' does not parse: {fault}") from fault
+    branches = _branches(expression)
+    for branch in branches:
+        if not _is_fhirpath(branch):
+            raise FhirError(400, "invalid", f"FHIRPath expression '{expression}' does not parse.")
+    runs = [fhirpathpy.compile(branch, model, options) for branch in branches]
 
     def evaluate(resource: Resource) -> list[Typed]:
         copy = deepcopy(resource)
         here.append(copy)
         try:
-            return [_typed(node, model["path2Type"]) for node in run(copy, {"resource": copy})]
+            return [_typed(node, model["path2Type"]) for run in runs for node in run(copy, {"resource": copy})]
         finally:
             here.pop()
 
     return evaluate
+
+
+def _is_fhirpath(expression: str) -> bool:
+    """Whether fhirpathpy's grammar accepts the whole text; its own parser takes what it understands and says nothing."""
+    from antlr4 import CommonTokenStream, InputStream, Token  # type: ignore[import-untyped]  # noqa: PLC0415
+    from antlr4.error.Errors import LexerNoViableAltException  # type: ignore[import-untyped]  # noqa: PLC0415
+    from fhirpathpy.parser import recover  # noqa: PLC0415
+    from fhirpathpy.parser.generated.FHIRPathLexer import FHIRPathLexer  # noqa: PLC0415
+    from fhirpathpy.parser.generated.FHIRPathParser import FHIRPathParser  # noqa: PLC0415
+
+    lexer = FHIRPathLexer(InputStream(expression))
+    lexer.recover = recover
+    lexer.removeErrorListeners()
+    parser = FHIRPathParser(CommonTokenStream(lexer))
+    parser.removeErrorListeners()
+    try:
+        parser.expression()
+    except LexerNoViableAltException:
+        return False
+    return bool(parser.getNumberOfSyntaxErrors() == 0 and parser.getCurrentToken().type == Token.EOF)
+
+
+def _branches(expression: str) -> list[str]:
+    """The branches of a union at the top, without the name of an abstract resource type before them."""
+    parts, depth, start = [], 0, 0
+    for found in re.finditer(r"'(?:[^'\\]|\\.)*'|[()|]", expression):
+        if found[0] in "()":
+            depth += 1 if found[0] == "(" else -1
+        elif found[0] == "|" and depth == 0:
+            parts.append(expression[start : found.start()])
+            start = found.end()
+    return [re.sub(r"^(\(*)(?:Domain)?Resource\.", r"\1", part.strip()) for part in [*parts, expression[start:]]]
 
 
 def _data(node: Any) -> Any:
@@ -423,6 +457,8 @@ def _typed(node: Any, path_types: Mapping[str, str]) -> Typed:
     path = getattr(node, "path", None)
     if isinstance(path, str):
         kind = path_types.get(path, path)
+        if kind.startswith("System."):
+            kind = kind[7].lower() + kind[8:]
         return Typed("boolean" if isinstance(value, bool) else kind, value)
     if isinstance(value, bool):
         return Typed("boolean", value)

@@ -34,6 +34,11 @@ _DENOMINATORS = (
 
 def main() -> None:
     """Write the table; see the module's docstring."""
+    Path(__file__).with_name("units.json.gz").write_bytes(distilled())
+
+
+def distilled() -> bytes:
+    """The content of units.json.gz."""
     package = files("ucumvert") / "vendor"
     root = ET.fromstring((package / "ucum-essence.xml").read_text(encoding="utf-8"))  # noqa: S314
     atoms = _atoms(root)
@@ -49,7 +54,7 @@ def main() -> None:
         "codes": table,
     }
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    Path(__file__).with_name("units.json.gz").write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+    return gzip.compress(text.encode(), 9, mtime=0)
 
 
 def _row(value: Canonical | None) -> list[Any] | None:
