@@ -1,0 +1,60 @@
+"""What one resource's check remembers until the resource has been walked: its local references and the invariants to ask.
+
+Specification: https://hl7.org/fhir/R4/references.html#contained
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from resources.definitions.model import Constraint
+from resources.validation.faults import Fault
+
+Invariant = Callable[[Any, Any, Any], tuple[Constraint, ...]]
+
+
+class Scope:
+    """One resource being walked.
+
+    `resource` is it, `root` the resource that contains it (itself when none does). `tasks` are shared by all resources of one body;
+    `local` and `typed` by a resource and those it contains: references `#x`, and the types their targets may have.
+    """
+
+    __slots__ = ("contained", "local", "resource", "root", "tasks", "typed")
+
+    def __init__(
+        self, resource: Any, root: Any, tasks: "list[tuple[Invariant, Any, Scope]]", container: "Scope | None" = None
+    ) -> None:
+        self.resource = resource
+        self.root = root
+        self.tasks = tasks
+        self.contained: dict[str, str] = {}
+        self.local: list[tuple[Any, str]] = container.local if container is not None else []
+        self.typed: list[tuple[Any, str, frozenset[str]]] = container.typed if container is not None else []
+
+    def unresolved(self) -> list[Fault]:
+        """The faults of the local references, once all contained resources are known."""
+        faults = []
+        for node, text in self.local:
+            if len(text) > 1 and text[1:] not in self.contained:
+                path = f"{locate(self.root, node)}.reference"
+                faults.append(Fault(path, "invariant", "ref-1: no contained resource has this id"))
+        for node, text, allowed in self.typed:
+            kind = self.contained.get(text[1:]) if len(text) > 1 else self.root.get("resourceType")
+            if kind and kind not in allowed:
+                path = f"{locate(self.root, node)}.reference"
+                faults.append(Fault(path, "value", f"must refer to one of: {', '.join(sorted(allowed))}"))
+        return faults
+
+
+def locate(root: Any, node: Any) -> str:
+    """The path of the value `node` (compared by identity) inside `root`: `.name[0].given[1]`; "" for the root itself."""
+    waiting: list[tuple[str, Any]] = [("", root)]
+    while waiting:
+        path, value = waiting.pop()
+        if value is node:
+            return path
+        if value.__class__ is dict:
+            waiting.extend((f"{path}.{name.removeprefix('_')}", inner) for name, inner in reversed(value.items()))
+        elif value.__class__ is list:
+            waiting.extend((f"{path}[{index}]", inner) for index, inner in reversed(tuple(enumerate(value))))
+    return ""
