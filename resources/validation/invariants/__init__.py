@@ -33,7 +33,7 @@ class Invariants:
     def of_type(self, name: str) -> Check | None:
         """The check of every value of that type (`Period`, `Patient.contact`, `Bundle`); None when it has nothing to check."""
         if name not in self._checks:
-            self._checks[name] = self._compile(name, name, self._types[name].constraints)
+            self._checks[name] = self.compiled(name, name, self._types[name].constraints)
         return self._checks[name]
 
     def of_element(self, owner: str, element: str) -> Check | None:
@@ -51,12 +51,13 @@ class Invariants:
             complex_types = [name for name in definition.types if not is_primitive(name)]
             mixed = 0 < len(complex_types) < len(definition.types)
             type_name = (complex_types or definition.types)[0]
-            self._checks[key] = self._compile(type_name, owner, rest, only_objects=mixed) if rest else None
+            self._checks[key] = self.compiled(type_name, owner, rest, only_objects=mixed) if rest else None
         return self._checks[key]
 
-    def _compile(
+    def compiled(
         self, type_name: str, owner: str, constraints: Sequence[Constraint], *, only_objects: bool = False
     ) -> Check | None:
+        """One function for some constraints on values of a type; `owner` is the type whose definition states them."""
         names = Names()
         conditions: dict[str, list[int]] = {}
         kept: list[Constraint] = []

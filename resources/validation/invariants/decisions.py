@@ -29,11 +29,11 @@ EMPTY_FAILS: Mapping[tuple[str, str], str] = {
         "tst-7",
     ): "Setup operation SHALL contain either sourceId or targetId or params or url.",
     (
-        "TestScript.test.action.operation",
+        "TestScript.test.action",
         "tst-8",
     ): "Test operation SHALL contain either sourceId or targetId or params or url.",
     (
-        "TestScript.teardown.action.operation",
+        "TestScript.teardown.action",
         "tst-9",
     ): "Teardown operation SHALL contain either sourceId or targetId or params or url.",
     (
