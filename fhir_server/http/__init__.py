@@ -1,0 +1,1 @@
+"""HTTP: the route table, request and response as values, negotiation, errors, the layers around them."""

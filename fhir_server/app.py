@@ -1,0 +1,84 @@
+"""The composition root: settings in, application out. Everything is put together here, by explicit arguments.
+
+The application is FastAPI's; the FHIR API is one ASGI endpoint inside it. The store is opened when the application starts (in
+the serving process, after any fork) and closed when it ends.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.datastructures import URLPath
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute, Match, NoMatchFound
+from starlette.types import Receive, Scope, Send
+
+from fhir_server.http.access_log import AccessLog
+from fhir_server.http.endpoint import FhirEndpoint
+from fhir_server.http.middleware import access_log, body_limit, cors, gzip, request_id
+from fhir_server.http.routes import table_of
+from fhir_server.http.table import ROUTES
+from fhir_server.interactions.assembly import assemble, compose
+from fhir_server.settings import Settings
+
+PREFIX = "/fhir"
+
+
+class _Below(BaseRoute):
+    """The route of everything at and below a prefix. Starlette's Mount redirects `POST /fhir` to `/fhir/`."""
+
+    def __init__(self, prefix: str, endpoint: FhirEndpoint) -> None:
+        self._prefix = prefix
+        self._deeper = f"{prefix}/"
+        self._endpoint = endpoint
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] == "http" and (scope["path"].startswith(self._deeper) or scope["path"] == self._prefix):
+            return Match.FULL, {}
+        return Match.NONE, {}
+
+    def url_path_for(self, name: str, /, **path_params: object) -> URLPath:
+        raise NoMatchFound(name, path_params)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._endpoint(scope, receive, send)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application for `settings`. Definitions are loaded now, so that forked workers share them."""
+    options = settings.rest
+    parts = compose(settings.base, settings.base_aliases, options)
+    log = AccessLog() if options.access_log else None
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service = await assemble(parts, settings.data_dir, settings.store)
+        app.state.service = service
+        try:
+            yield
+        finally:
+            await service.store.close()
+            if log is not None:
+                log.flush()
+
+    app = FastAPI(
+        title="fhir-server",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        routes=[_Below(PREFIX, FhirEndpoint(table_of(ROUTES), PREFIX))],
+        middleware=[
+            Middleware(request_id),
+            Middleware(access_log, write=log),
+            Middleware(cors, prefix=PREFIX),
+            Middleware(body_limit, limit=options.body_limit),
+            Middleware(gzip),
+        ],
+    )
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """Whether the process serves."""
+        return {"status": "ok"}
+
+    return app

@@ -1,0 +1,207 @@
+"""The layers around every answer, each a plain ASGI function: request id, access log, CORS, body limit, gzip.
+
+Rules: no layer parses a resource; the log names the route's shape, never an id, a query value or a header; what a layer answers
+on its own under the FHIR base is an OperationOutcome.
+
+Specification: https://asgi.readthedocs.io/en/latest/specs/www.html, https://fetch.spec.whatwg.org/#http-cors-protocol
+"""
+
+import asyncio
+import os
+import re
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fhir_server.http.errors import error_response
+from fhir_server.http.response import FhirResponse
+from resources.errors import FhirError
+
+LogWrite = Callable[[str], None]
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9\-.:_]{1,128}")
+_COMPRESS_FROM = 1400
+_COMPRESS_APART = 256 * 1024
+_EXPOSED = b"ETag, Location, Content-Location, Last-Modified, Retry-After, WWW-Authenticate, X-Request-Id"
+_ALLOWED = (
+    b"Authorization, Content-Type, Accept, Prefer, If-Match, If-None-Match, If-Modified-Since, If-None-Exist, "
+    b"Cache-Control, X-Request-Id"
+)
+_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of that (lower-case) name."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None
+
+
+async def send_response(response: FhirResponse, send: Send, *, head: bool = False) -> None:
+    """Send a finished answer; for HEAD without its body but with its length."""
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    if response.body:
+        headers.append((b"content-type", response.content_type.encode("latin-1")))
+    if response.status not in (204, 304):
+        headers.append((b"content-length", b"%d" % len(response.body)))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if head else response.body})
+
+
+def request_id(app: ASGIApp) -> ASGIApp:
+    """Give every request an id: the client's X-Request-Id when it is well formed, else a new one; answer it back."""
+
+    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        given = header(scope, b"x-request-id")
+        name = given if given is not None and _REQUEST_ID.fullmatch(given) else os.urandom(8).hex().encode()
+        scope["request_id"] = name.decode("ascii")
+
+        async def send_named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"x-request-id", name))
+            await send(message)
+
+        await app(scope, receive, send_named)
+
+    return layer
+
+
+def access_log(app: ASGIApp, write: LogWrite | None) -> ASGIApp:
+    """Hand one line per answer to `write`: request id, method, route shape, status, milliseconds. None: no log."""
+    if write is None:
+        return app
+
+    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        status = 500
+
+        async def send_seen(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await app(scope, receive, send_seen)
+        finally:
+            spent = (time.perf_counter() - begun) * 1000
+            method = scope["method"] if scope["method"].isalpha() else "?"
+            write(f"{scope['request_id']} {method} {scope.get('route_shape', '-')} {status} {spent:.2f}ms")
+
+    return layer
+
+
+def cors(app: ASGIApp, prefix: str) -> ASGIApp:
+    """Any origin may call the paths under `prefix`, without credentials; Authorization is listed by name."""
+
+    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or header(scope, b"origin") is None or not scope["path"].startswith(prefix):
+            await app(scope, receive, send)
+            return
+        if scope["method"] == "OPTIONS" and header(scope, b"access-control-request-method") is not None:
+            headers = [
+                (b"access-control-allow-origin", b"*"),
+                (b"access-control-allow-methods", _METHODS),
+                (b"access-control-allow-headers", _ALLOWED),
+                (b"access-control-max-age", b"600"),
+            ]
+            await send({"type": "http.response.start", "status": 204, "headers": headers})
+            await send({"type": "http.response.body", "body": b""})
+            return
+
+        async def send_open(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"access-control-allow-origin", b"*"))
+                message["headers"].append((b"access-control-expose-headers", _EXPOSED))
+            await send(message)
+
+        await app(scope, receive, send_open)
+
+    return layer
+
+
+def too_large(limit: int) -> FhirError:
+    """The refusal of a body beyond `limit` bytes."""
+    return FhirError(413, "too-long", f"the body is larger than the {limit} bytes this server accepts")
+
+
+def body_limit(app: ASGIApp, limit: int) -> ASGIApp:
+    """Refuse bodies beyond `limit` bytes: by Content-Length before reading, otherwise while reading (raises FhirError 413)."""
+
+    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+            await app(scope, receive, send)
+            return
+        declared = header(scope, b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > limit:
+            await send_response(error_response(too_large(limit)), send)
+            return
+        seen = 0
+
+        async def receive_counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise too_large(limit)
+            return message
+
+        await app(scope, receive_counted, send)
+
+    return layer
+
+
+def _gzip(body: bytes) -> bytes:
+    packer = zlib.compressobj(level=1, wbits=31)
+    return packer.compress(body) + packer.flush()
+
+
+def gzip(app: ASGIApp) -> ASGIApp:
+    """Compress whole bodies of 1,400 bytes and more when the client accepts gzip; very large ones off the event loop."""
+
+    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
+        accepted = header(scope, b"accept-encoding") if scope["type"] == "http" else None
+        if accepted is None or not _accepts_gzip(accepted):
+            await app(scope, receive, send)
+            return
+        start: dict[str, Any] | None = None
+
+        async def send_packed(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                start = dict(message)
+                return
+            if start is not None:
+                body = message.get("body", b"")
+                if len(body) >= _COMPRESS_FROM and not message.get("more_body", False):
+                    # zlib lets other threads run while it works
+                    packed = _gzip(body) if len(body) < _COMPRESS_APART else await asyncio.to_thread(_gzip, body)
+                    kept = [item for item in start["headers"] if item[0].lower() != b"content-length"]
+                    length = (b"content-length", b"%d" % len(packed))
+                    start["headers"] = [*kept, (b"content-encoding", b"gzip"), (b"vary", b"Accept-Encoding"), length]
+                    message = {**message, "body": packed}
+                await send(start)
+                start = None
+            await send(message)
+
+        await app(scope, receive, send_packed)
+
+    return layer
+
+
+def _accepts_gzip(accepted: bytes) -> bool:
+    for part in accepted.lower().split(b","):
+        name, _, weight = part.strip().partition(b";")
+        if name.strip() in (b"gzip", b"*"):
+            return weight.replace(b" ", b"") not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000")
+    return False

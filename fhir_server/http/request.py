@@ -1,0 +1,70 @@
+"""A request as the interactions see it: a frozen value made once from the ASGI scope and the body.
+
+Rules: header names are lower-case; the query is a tuple of decoded pairs in the order sent; `payload` is the body's bytes, or
+the resource itself when the request is an entry of a Bundle.
+
+Specification: https://hl7.org/fhir/R4/http.html
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from fhir_server.http.negotiation import Prefer
+from resources.errors import FhirError
+from resources.model import Resource
+from search.narrowing import Narrowing
+
+Pairs = tuple[tuple[str, str], ...]
+
+GENERAL_PARAMETERS = frozenset({"_format", "_pretty"})
+"""Parameters that shape the answer of every interaction: https://hl7.org/fhir/R4/http.html#parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class FhirRequest:
+    """`segments` are those below the FHIR base: `("Patient", "1", "_history")`; `query` lacks `_format` and `_pretty`."""
+
+    method: str
+    segments: tuple[str, ...]
+    query: Pairs
+    headers: Mapping[str, str]
+    payload: bytes | Resource
+    narrowing: Narrowing
+    prefer: Prefer
+
+
+def query_pairs(text: bytes | str, what: str = "query string") -> Pairs:
+    """Decoded pairs of a query string or form; 400 when it is not percent-encoded UTF-8."""
+    if not text:
+        return ()
+    try:
+        decoded = text.decode("ascii") if isinstance(text, bytes) else text
+        pairs = parse_qsl(decoded, keep_blank_values=True, errors="strict", max_num_fields=1000)
+    except UnicodeError:
+        raise FhirError(400, "invalid", f"the {what} is not percent-encoded UTF-8") from None
+    except ValueError:
+        raise FhirError(400, "too-costly", f"the {what} has more than 1000 parameters") from None
+    return tuple(pairs)
+
+
+def split_general(pairs: Pairs) -> tuple[Pairs, str | None, str | None]:
+    """The pairs without `_format` and `_pretty`, and the values of these two; 400 when one of them is repeated."""
+    rest: list[tuple[str, str]] = []
+    general: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in GENERAL_PARAMETERS:
+            rest.append((name, value))
+        elif name in general:
+            raise FhirError(400, "invalid", f"{name} is given twice")
+        else:
+            general[name] = value
+    return tuple(rest), general.get("_format") or None, general.get("_pretty") or None
+
+
+def refuse_parameters(request: FhirRequest, interaction: str, known: frozenset[str] = frozenset()) -> None:
+    """400 naming the first query parameter that `interaction` does not define, unless handling is lenient."""
+    if request.query and not request.prefer.lenient:
+        for name, _ in request.query:
+            if name not in known:
+                raise FhirError(400, "not-supported", f"the parameter {name} is not supported on {interaction}")

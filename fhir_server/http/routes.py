@@ -1,0 +1,98 @@
+"""The route table: which methods and path shapes there are, which interaction answers, what the CapabilityStatement calls it.
+
+Rules: dispatch, 405 with Allow, the CapabilityStatement and the tests all read this one table. A path is matched by its shape:
+each segment is classified (a resource type, an id, `_history`, ...) and the shape looked up, so no pattern is tried in turn.
+
+Specification: https://hl7.org/fhir/R4/http.html
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from fhir_server.http.request import FhirRequest
+from fhir_server.http.response import FhirResponse
+from fhir_server.interactions.service import Service
+from resources.errors import FhirError
+
+Interaction = Callable[[Service, FhirRequest], Awaitable[FhirResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`shape` such as `/{type}/{id}`; `codes` of http://hl7.org/fhir/restful-interaction that the statement lists for it."""
+
+    methods: tuple[str, ...]
+    shape: str
+    interaction: Interaction
+    codes: tuple[str, ...]
+
+
+RouteTable = Mapping[str, Mapping[str, Route]]
+
+
+def table_of(routes: Collection[Route]) -> RouteTable:
+    """Shape -> method -> row."""
+    table: dict[str, dict[str, Route]] = {}
+    for route in routes:
+        for method in route.methods:
+            table.setdefault(route.shape, {})[method] = route
+    return table
+
+
+_LITERALS = frozenset({"_history", "_search"})
+
+
+def shape_of(segments: tuple[str, ...], types: Collection[str]) -> str:
+    """The shape of a path below the FHIR base; 404 for an unknown resource type or a path of no known form."""
+    if not segments:
+        return "/"
+    first = segments[0]
+    if first not in types:
+        if len(segments) == 1 and (first in _LITERALS or first == "metadata"):
+            return f"/{first}"
+        if first.startswith("$") and len(segments) == 1:
+            return "/$operation"
+        raise FhirError(404, "not-supported", f"{first!r} is not a resource type of FHIR R4")
+    match segments[1:]:
+        case ():
+            return "/{type}"
+        case (second,):
+            if second in _LITERALS:
+                return f"/{{type}}/{second}"
+            return "/{type}/$operation" if second.startswith("$") else "/{type}/{id}"
+        case (_, third):
+            if third == "_history":
+                return "/{type}/{id}/_history"
+            if third.startswith("$"):
+                return "/{type}/{id}/$operation"
+            if third in types or third == "*":
+                return "/{type}/{id}/{member}"
+        case (_, third, fourth):
+            if third == "_history":
+                return "/{type}/{id}/_history/{version}"
+            if fourth == "_search" and (third in types or third == "*"):
+                return "/{type}/{id}/{member}/_search"
+    raise FhirError(404, "not-found", "this server has no such path")
+
+
+def route_of(table: RouteTable, method: str, segments: tuple[str, ...], types: Collection[str]) -> Route:
+    """The row for a request: 404 for an unknown path, 405 with Allow for a method it does not have."""
+    shape = shape_of(segments, types)
+    methods = table.get(shape)
+    if methods is None:
+        if shape.endswith("$operation"):
+            raise FhirError(404, "not-supported", f"the operation {segments[-1]} is not supported yet")
+        raise FhirError(404, "not-found", "this server has no such path")
+    route = methods.get(method)
+    if route is None:
+        allowed = ", ".join(methods)
+        raise FhirError(
+            405, "not-supported", f"{method} is not supported on {shape}; {allowed} is", headers={"Allow": allowed}
+        )
+    return route
+
+
+async def answer_request(table: RouteTable, service: Service, request: FhirRequest) -> FhirResponse:
+    """Dispatch a request that is already made: an entry of a Bundle."""
+    route = route_of(table, request.method, request.segments, service.types)
+    return await route.interaction(service, request)

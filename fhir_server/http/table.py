@@ -1,0 +1,31 @@
+"""The rows of the route table. Conditional update and delete, PATCH and operations have no row yet: 405 and 404 name them."""
+
+from fhir_server.http.routes import Route
+from fhir_server.interactions.bundles import bundle
+from fhir_server.interactions.capabilities import capabilities
+from fhir_server.interactions.create import create
+from fhir_server.interactions.delete import delete
+from fhir_server.interactions.history import history
+from fhir_server.interactions.read import read, vread
+from fhir_server.interactions.search import compartment_search, search, system_search
+from fhir_server.interactions.update import update
+
+_GET = ("GET", "HEAD")
+
+ROUTES: tuple[Route, ...] = (
+    Route(_GET, "/metadata", capabilities, ()),
+    Route(("POST",), "/", bundle, ("transaction", "batch")),
+    Route(_GET, "/", system_search, ()),
+    Route(_GET, "/_history", history, ("history-system",)),
+    Route(_GET, "/{type}", search, ("search-type",)),
+    Route(("POST",), "/{type}", create, ("create",)),
+    Route(("POST",), "/{type}/_search", search, ()),
+    Route(_GET, "/{type}/_history", history, ("history-type",)),
+    Route(_GET, "/{type}/{id}", read, ("read",)),
+    Route(("PUT",), "/{type}/{id}", update, ("update",)),
+    Route(("DELETE",), "/{type}/{id}", delete, ("delete",)),
+    Route(_GET, "/{type}/{id}/_history", history, ("history-instance",)),
+    Route(_GET, "/{type}/{id}/_history/{version}", vread, ("vread",)),
+    Route(_GET, "/{type}/{id}/{member}", compartment_search, ()),
+    Route(("POST",), "/{type}/{id}/{member}/_search", compartment_search, ()),
+)

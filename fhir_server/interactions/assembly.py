@@ -1,0 +1,85 @@
+"""Puts the Service together: what can be made before a fork (`compose`), and what belongs to one process (`assemble`).
+
+The serving application and the loader share it.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.metadata import version
+from pathlib import Path
+
+from fhir_server.http.routes import answer_request, table_of
+from fhir_server.http.table import ROUTES
+from fhir_server.interactions.capabilities import statement
+from fhir_server.interactions.options import RestOptions
+from fhir_server.interactions.prepare import Preparer
+from fhir_server.interactions.service import Service
+from fhir_server.storage.sqlite.connection import SqliteOptions
+from fhir_server.storage.sqlite.store import SqliteStore
+from resources.definitions import Definitions, load
+from resources.model import IdSource, instant
+from resources.validation import Validator
+from search.extract import Extractor
+from search.parameters import Registry
+
+DATABASE = "fhir.sqlite"
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """What all processes of a server share: nothing in it is bound to a process."""
+
+    base: str
+    aliases: tuple[str, ...]
+    options: RestOptions
+    definitions: Definitions
+    registry: Registry
+    preparer: Preparer
+    begun: int
+
+
+def compose(base: str, aliases: Sequence[str], options: RestOptions) -> Composed:
+    """Read the definitions and put together what needs no store. `base` and `aliases` are FHIR base URLs."""
+    definitions = load()
+    registry = Registry(definitions)
+    bases = (base, *aliases)
+    preparer = Preparer(Validator(definitions), Extractor(definitions, registry, bases))
+    return Composed(base, tuple(aliases), options, definitions, registry, preparer, now())
+
+
+async def assemble(composed: Composed, folder: Path, store: SqliteOptions | None = None) -> Service:
+    """Open the store in this process and put the Service together."""
+    table = table_of(ROUTES)
+    return Service(
+        options=composed.options,
+        base=composed.base,
+        aliases=composed.aliases,
+        types=frozenset(composed.definitions.resource_types),
+        store=SqliteStore.open(folder / DATABASE, store),
+        preparer=composed.preparer,
+        new_id=IdSource(),
+        now=now,
+        statement=cache(partial(_statement, composed)),
+        run=partial(answer_request, table),
+    )
+
+
+def now() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def _statement(composed: Composed) -> bytes:
+    codes = {"system": [], "type": []}
+    for route in ROUTES:
+        codes["type" if "{type}" in route.shape else "system"].extend(route.codes)
+    return statement(
+        base=composed.base,
+        version=version("fhir-server"),
+        date=instant(composed.begun),
+        codes=codes,
+        parameters={kind: composed.registry.all(kind) for kind in composed.definitions.resource_types},
+        options=composed.options,
+    )

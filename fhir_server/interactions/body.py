@@ -1,0 +1,28 @@
+"""The resource that a request carries: decoded losslessly, of the type its URL names.
+
+Specification: https://hl7.org/fhir/R4/http.html#create, #update
+"""
+
+from fhir_server.http.negotiation import require_fhir_body
+from fhir_server.http.request import FhirRequest
+from resources.errors import FhirError
+from resources.json_format import decode
+from resources.model import Resource, is_id
+
+
+def resource_of(request: FhirRequest, kind: str) -> Resource:
+    """The body as a resource of type `kind`; 415, or 400 for anything that is no JSON resource of that type."""
+    if isinstance(request.payload, bytes):
+        require_fhir_body(request.headers.get("content-type"))
+        if not request.payload:
+            raise FhirError(400, "required", f"the body is empty; a {kind} resource is required")
+        resource = decode(request.payload)
+    else:
+        resource = request.payload
+    given = resource.get("resourceType")
+    if given != kind:
+        shown = repr(given) if isinstance(given, str) and is_id(given) else "something else"
+        raise FhirError(
+            400, "invalid", f"the body's resourceType is {shown}, the URL names {kind}", expression="resourceType"
+        )
+    return resource

@@ -1,0 +1,79 @@
+"""`POST [base]` with a batch or transaction Bundle, and the response Bundle of both.
+
+Specification: https://hl7.org/fhir/R4/http.html#transaction, https://hl7.org/fhir/R4/bundle.html
+"""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+
+import msgspec
+
+from fhir_server.http.errors import not_supported
+from fhir_server.http.negotiation import Answer
+from fhir_server.http.request import FhirRequest, refuse_parameters
+from fhir_server.http.response import FhirResponse, etag
+from fhir_server.interactions.batch import run_batch
+from fhir_server.interactions.body import resource_of
+from fhir_server.interactions.entries import entries_of
+from fhir_server.interactions.prepare import checked
+from fhir_server.interactions.service import Service
+from fhir_server.interactions.transaction import run_transaction
+from resources.errors import FhirError
+from resources.model import Resource, instant
+
+
+async def bundle(service: Service, request: FhirRequest) -> FhirResponse:
+    """Carry the Bundle out: a transaction as a whole, a batch entry by entry."""
+    refuse_parameters(request, "batch and transaction")
+    resource = resource_of(request, "Bundle")
+    checked(service.preparer, shell(resource))
+    match resource["type"]:
+        case "transaction":
+            answers = await run_transaction(service, resource, request)
+            kind = "transaction-response"
+        case "batch":
+            answers = await run_batch(service, entries_of(service, resource), request)
+            kind = "batch-response"
+        case "history":
+            raise not_supported("a Bundle of type history", 400)
+        case other:
+            raise FhirError(
+                400, "invalid", f"a Bundle of type {other} is no batch or transaction", expression="Bundle.type"
+            )
+    return FhirResponse(200, response_bundle(kind, answers, request.prefer.answer))
+
+
+def shell(bundle: Resource) -> Resource:
+    """The Bundle without its entries' resources, which are checked one by one."""
+    entries = bundle.get("entry")
+    if not isinstance(entries, list):
+        return bundle
+    bare = [
+        {name: value for name, value in entry.items() if name != "resource"} if isinstance(entry, dict) else entry
+        for entry in entries
+    ]
+    return {**bundle, "entry": bare}
+
+
+def response_bundle(kind: str, answers: Sequence[FhirResponse], wanted: Answer | None) -> bytes:
+    """The response Bundle: one entry per answer, in order; bodies are spliced in as they are."""
+    entries = b",".join([_entry(answer, wanted) for answer in answers])
+    listed = b',"entry":[%b]' % entries if entries else b""
+    return b'{"resourceType":"Bundle","type":"%b"%b}' % (kind.encode(), listed)
+
+
+def _entry(answer: FhirResponse, wanted: Answer | None) -> bytes:
+    response = {"status": f"{answer.status} {HTTPStatus(answer.status).phrase}"}
+    wrote = any(name == "Location" for name, _ in answer.headers)
+    if answer.about is not None:
+        about = answer.about
+        if wrote:
+            response["location"] = f"{about.key}/_history/{about.version}"
+        response["etag"] = etag(about.version)
+        response["lastModified"] = instant(about.updated)
+    told = msgspec.json.encode(response)
+    if not answer.body:
+        return b'{"response":%b}' % told
+    if answer.status >= HTTPStatus.BAD_REQUEST or (wrote and wanted == "OperationOutcome"):
+        return b'{"response":%b,"outcome":%b}}' % (told[:-1], answer.body)
+    return b'{"resource":%b,"response":%b}' % (answer.body, told)

@@ -1,0 +1,41 @@
+"""create: a new resource under an id the server gives; If-None-Exist makes it conditional.
+
+Rules: an id in the body is ignored. With If-None-Exist one match answers 200 with that resource, several answer 412; the
+criterion is checked again inside the commit, so parallel conditional creates make one resource.
+
+Specification: https://hl7.org/fhir/R4/http.html#create, #ccreate
+"""
+
+from fhir_server.http.request import FhirRequest, refuse_parameters
+from fhir_server.http.response import FhirResponse
+from fhir_server.interactions.body import resource_of
+from fhir_server.interactions.conditions import retried
+from fhir_server.interactions.criteria import find
+from fhir_server.interactions.prepare import checked, put
+from fhir_server.interactions.service import Service
+from fhir_server.interactions.written import answer
+from fhir_server.storage.port import UnitOfWork
+from resources.model import ResourceKey
+
+
+async def create(service: Service, request: FhirRequest) -> FhirResponse:
+    """`POST [base]/Type`."""
+    refuse_parameters(request, "create")
+    (kind,) = request.segments
+    resource = resource_of(request, kind)
+    checked(service.preparer, resource)
+    criteria = request.headers.get("if-none-exist")
+    if criteria is None:
+        written = put(service.preparer, resource, ResourceKey(kind, service.new_id()), "POST", expected=0)
+        (done,) = await service.store.commit(UnitOfWork((written,)))
+        return answer(service, request, done, 201)
+
+    async def attempt() -> FhirResponse:
+        found = await find(service, kind, criteria, request.narrowing, "If-None-Exist")
+        if found.match is not None:
+            return answer(service, request, found.match, 200)
+        new = put(service.preparer, resource, ResourceKey(kind, service.new_id()), "POST", expected=0)
+        (done,) = await service.store.commit(UnitOfWork((new,), (found.guard,)))
+        return answer(service, request, done, 201)
+
+    return await retried(attempt)

@@ -1,0 +1,15 @@
+"""Settings of the REST interactions, composed into the server's settings."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RestOptions:
+    """`body_limit` in bytes, `entry_limit` entries of a Bundle, counts in entries of a page."""
+
+    update_as_create: bool = True
+    body_limit: int = 64 * 1024 * 1024
+    entry_limit: int = 10_000
+    history_count: int = 20
+    history_limit: int = 1000
+    access_log: bool = True

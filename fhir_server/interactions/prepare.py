@@ -1,0 +1,76 @@
+"""From a resource to what the store commits: check -> index entries -> template, without I/O and without HTTP.
+
+create, update, transactions and the loader share it. A resource is checked as it came, before links are rewritten; it is
+extracted and encoded as it will be stored.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fhir_server.storage.port import Put
+from resources.errors import FhirError
+from resources.json_format import template
+from resources.model import Resource, ResourceKey
+from resources.validation import Validator, raise_for
+from search.extract import Extractor
+
+_HIDDEN = frozenset({"registered", "preliminary", "draft", "entered-in-error"})
+_SUBSETTED = "SUBSETTED"
+
+
+@dataclass(frozen=True, slots=True)
+class Preparer:
+    """What preparing a write needs. `organizations` own what is written."""
+
+    validator: Validator
+    extractor: Extractor
+    organizations: tuple[ResourceKey, ...] = ()
+
+
+def checked(preparer: Preparer, resource: Resource) -> None:
+    """Raise FhirError with all faults of the resource: 400, or 422 when only rules are broken."""
+    raise_for(preparer.validator.validate(resource))
+
+
+def put(
+    preparer: Preparer,
+    resource: Resource,
+    key: ResourceKey,
+    method: Literal["POST", "PUT", "PATCH"],
+    *,
+    expected: int | None = None,
+) -> Put:
+    """The write of a checked resource as `key`. Its own id, versionId and lastUpdated do not count."""
+    return Put(
+        key,
+        template(resource, key),
+        preparer.extractor.extract(resource, key),
+        method,
+        expected,
+        preparer.organizations,
+        released(resource),
+    )
+
+
+def released(resource: Resource) -> bool:
+    """Whether patients may see it: not while its status (or docStatus) says that it is unfinished or wrong."""
+    return resource.get("status") not in _HIDDEN and resource.get("docStatus") != "preliminary"
+
+
+def require_same_id(resource: Resource, key: ResourceKey) -> None:
+    """400 unless the body's id is the URL's: https://hl7.org/fhir/R4/http.html#update."""
+    given = resource.get("id")
+    if given != key.id:
+        said = "has no id" if given is None else "has another id"
+        raise FhirError(400, "invalid", f"the resource {said} than the URL ({key})", expression=f"{key.type}.id")
+
+
+def require_whole(resource: Resource) -> None:
+    """422 for a resource that is marked as incomplete: writing it would erase what it leaves out."""
+    meta = resource.get("meta")
+    tags = meta.get("tag") if isinstance(meta, dict) else None
+    for index, tag in enumerate(tags if isinstance(tags, list) else ()):
+        if isinstance(tag, dict) and tag.get("code") == _SUBSETTED:
+            kind = resource["resourceType"]
+            said = "the resource is marked SUBSETTED: it is incomplete, and an update would erase what it leaves out"
+            raise FhirError(422, "business-rule", said, expression=f"{kind}.meta.tag[{index}]")

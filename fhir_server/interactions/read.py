@@ -1,0 +1,75 @@
+"""read and vread, with GET and HEAD, conditional by If-None-Match and If-Modified-Since.
+
+Specification: https://hl7.org/fhir/R4/http.html#read, #vread, #cread
+"""
+
+import re
+
+from fhir_server.http.errors import not_supported
+from fhir_server.http.request import FhirRequest, refuse_parameters
+from fhir_server.http.response import FhirResponse, etag, parse_http_date, validators
+from fhir_server.interactions.service import Service
+from fhir_server.storage.port import Stored
+from resources.errors import FhirError
+from resources.model import ResourceKey
+
+_LATER = ("_summary", "_elements")
+
+
+async def read(service: Service, request: FhirRequest) -> FhirResponse:
+    """`GET [base]/Type/id`: the current version; 404 when there never was one, 410 when it is deleted."""
+    if request.query:
+        _check(request, "read")
+    kind, name = request.segments
+    stored = await service.store.read(ResourceKey(kind, name), request.narrowing)
+    if stored is None:
+        raise FhirError(404, "not-found", f"{kind}/{name} is not known")
+    if stored.deleted:
+        raise FhirError(410, "deleted", f"{kind}/{name} was deleted", headers=dict(validators(stored)))
+    return _answer(stored, request)
+
+
+async def vread(service: Service, request: FhirRequest) -> FhirResponse:
+    """`GET [base]/Type/id/_history/version`: that version; 404 when there is none, 410 when it is a deletion."""
+    if request.query:
+        _check(request, "vread")
+    kind, name, _, version = request.segments
+    stored = None
+    if re.fullmatch("[0-9]{1,15}", version):
+        stored = await service.store.read_version(ResourceKey(kind, name), int(version), request.narrowing)
+    if stored is None:
+        raise FhirError(404, "not-found", f"{kind}/{name} has no such version")
+    if stored.deleted:
+        raise FhirError(410, "deleted", f"version {version} is the deletion of {kind}/{name}")
+    return _answer(stored, request)
+
+
+def _check(request: FhirRequest, interaction: str) -> None:
+    for name, value in request.query:
+        if name in _LATER and not (name == "_summary" and value == "false"):
+            raise not_supported(f"{name} on {interaction}", 400)
+    refuse_parameters(request, interaction, frozenset({"_summary"}))
+
+
+def not_modified(stored: Stored, request: FhirRequest) -> bool:
+    """Whether the client's copy is current: If-None-Match decides, If-Modified-Since only without it (RFC 9110 13.2.2)."""
+    held = request.headers.get("if-none-match")
+    if held is not None:
+        return held.strip() == "*" or etag(stored.version) in {_weak(tag) for tag in held.split(",")}
+    since = request.headers.get("if-modified-since")
+    if since is None:
+        return False
+    seconds = parse_http_date(since)
+    return seconds is not None and stored.updated // 1_000_000 <= seconds
+
+
+def _weak(tag: str) -> str:
+    """Comparison is weak: `"3"` equals `W/"3"`."""
+    tag = tag.strip()
+    return tag if tag.startswith("W/") else f"W/{tag}"
+
+
+def _answer(stored: Stored, request: FhirRequest) -> FhirResponse:
+    if not_modified(stored, request):
+        return FhirResponse(304, headers=validators(stored), about=stored)
+    return FhirResponse(200, stored.body, validators(stored), about=stored)

@@ -1,0 +1,65 @@
+"""https://hl7.org/fhir/R4/http.html#capabilities: the statement says what the tables say, and that is true."""
+
+import pytest
+
+from fhir_server.http.table import ROUTES
+from resources.definitions import load
+from tests.http.conftest import BASE
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def statement(client):
+    answer = await client.get("metadata")
+    assert answer.status_code == 200
+    return answer.json()
+
+
+async def test_the_statement_names_server_and_version(statement):
+    assert statement["fhirVersion"] == "4.0.1"
+    assert statement["kind"] == "instance"
+    assert statement["implementation"]["url"] == BASE
+    assert statement["software"]["version"]
+
+
+async def test_the_statement_is_a_valid_resource(client, statement):
+    answer = await client.put(
+        "CapabilityStatement/own", json={**statement, "id": "own"}, headers={"Content-Type": "application/fhir+json"}
+    )
+    assert answer.status_code in (200, 201), answer.text
+
+
+async def test_every_resource_type_is_listed_with_the_interactions_of_the_table(statement):
+    (rest,) = statement["rest"]
+    assert [row["type"] for row in rest["resource"]] == sorted(load().resource_types)
+    codes = {code for route in ROUTES for code in route.codes}
+    system = {row["code"] for row in rest["interaction"]}
+    assert system == {"transaction", "batch", "history-system"}
+    for row in rest["resource"]:
+        assert {item["code"] for item in row["interaction"]} == codes - system
+
+
+async def test_every_listed_parameter_is_answered(client, statement):
+    values = {
+        "number": "1",
+        "date": "2020",
+        "string": "a",
+        "token": "a",
+        "reference": "Patient/1",
+        "quantity": "1",
+        "uri": "a:b",
+    }
+    (rest,) = statement["rest"]
+    (row,) = (row for row in rest["resource"] if row["type"] == "Observation")
+    for parameter in row["searchParam"]:
+        if parameter["type"] in values and not parameter["name"].startswith("_"):
+            answer = await client.get("Observation", params={parameter["name"]: values[parameter["type"]]})
+            assert answer.status_code == 200, (parameter, answer.text)
+
+
+async def test_the_statement_is_revalidated_by_its_tag(client):
+    first = await client.get("metadata?mode=full")
+    again = await client.get("metadata", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert (await client.head("metadata")).headers["content-length"] == str(len(first.content))
