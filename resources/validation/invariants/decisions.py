@@ -15,31 +15,18 @@ ELSEWHERE: Mapping[str, str] = {
 }
 """Key -> who enforces it."""
 
-EMPTY_FAILS: Mapping[tuple[str, str], str] = {
-    ("Questionnaire.item", "que-13"): "Can only have multiple initial values for repeating items",
-    ("ValueSet.expansion.contains", "vsd-9"): "Must have a code if not abstract",
-    ("OperationDefinition.parameter", "opd-2"): "Search Type can only be specified on parameters of type string",
-    (
-        "OperationDefinition.parameter",
-        "opd-3",
-    ): "A targetProfile can only be specified for parameters of type Reference or Canonical",
-    ("RiskAssessment.prediction", "ras-1"): "low and high must be percentages, if present",
-    (
-        "TestScript.setup.action.operation",
-        "tst-7",
-    ): "Setup operation SHALL contain either sourceId or targetId or params or url.",
-    (
-        "TestScript.test.action",
-        "tst-8",
-    ): "Test operation SHALL contain either sourceId or targetId or params or url.",
-    (
-        "TestScript.teardown.action",
-        "tst-9",
-    ): "Teardown operation SHALL contain either sourceId or targetId or params or url.",
-    (
-        "StructureDefinition",
-        "sdf-5",
-    ): "If the structure defines an extension then the structure must have context information",
-    ("StructureDefinition", "sdf-21"): "Default values can only be specified on specializations",
-}
-"""(type or owner of the element, key) -> the human text that makes absence a violation."""
+EMPTY_FAILS: frozenset[tuple[str, str]] = frozenset(
+    {
+        ("OperationDefinition.parameter", "opd-2"),  # a search type, and no type of the parameter
+        ("OperationDefinition.parameter", "opd-3"),  # a target profile, and no type of the parameter
+        ("Questionnaire.item", "que-13"),  # several initial values, and nothing about repeating
+        ("RiskAssessment.prediction", "ras-1"),  # a bound without a unit is no percentage
+        ("StructureDefinition", "sdf-5"),  # an extension without a derivation still needs a context
+        ("StructureDefinition", "sdf-21"),  # a default value, and no derivation
+        ("TestScript.setup.action.operation", "tst-7"),  # an operation without a type still needs a target
+        ("TestScript.test.action", "tst-8"),
+        ("TestScript.teardown.action", "tst-9"),
+        ("ValueSet.expansion.contains", "vsd-9"),  # no code, and nothing about being abstract
+    }
+)
+"""(type whose definition states it, key) of the constraints that an absent element breaks, as their human text says."""
