@@ -14,13 +14,13 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from fhir_server.interactions.assembly import DATABASE
 from fhir_server.settings import Settings
 from fhir_server.storage.sqlite.connection import FileLock, connect
 from fhir_server.storage.sqlite.migrations import migrate
 from fhir_server.supervisor import CannotServe, Work
 from resources.errors import FhirError
 
-DATABASE = "fhir.sqlite"
 KEEP_ALIVE = 75
 GC_THRESHOLDS = (100_000, 50, 100)
 """Decoding a Bundle makes 100,000s of containers at once: at the default 700 the collector costs more than the decoder."""

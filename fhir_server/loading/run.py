@@ -122,7 +122,7 @@ def _life(settings: Settings) -> Life:
     database = database_path(settings)
 
     async def live(next_file: Callable[[], Path | None], tell: Callable[[Message], None]) -> None:
-        service = await assemble(composed, settings.data_dir)
+        service = await assemble(composed, settings.data_dir, settings.store)
         try:
             with closing(connect(database, settings.store, read_only=True)) as connection:
                 ledger = Ledger(connection)

@@ -11,8 +11,8 @@ import urllib.request
 
 import pytest
 
+from fhir_server.interactions.assembly import DATABASE
 from fhir_server.storage.sqlite.connection import SqliteOptions, connect
-from fhir_server.worker import DATABASE
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("FHIR_")}
 
