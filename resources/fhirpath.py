@@ -399,7 +399,8 @@ def general(expression: str) -> Callable[[Resource], list[Typed]]:
         copy = deepcopy(resource)
         here.append(copy)
         try:
-            return [_typed(node, model["path2Type"]) for run in runs for node in run(copy, {"resource": copy})]
+            nodes = [node for run in runs for node in run(copy, {"resource": copy})]
+            return [_typed(node, model["path2Type"]) for node in nodes if _data(node) is not None]
         finally:
             here.pop()
 

@@ -1,0 +1,120 @@
+"""In-memory evaluation of query nodes over one resource's entries."""
+
+from datetime import UTC
+
+import pytest
+
+from resources.errors import FhirError
+from resources.model import ResourceKey
+from search import types
+from search.entries import Entries, ReferenceEntry, StringEntry, TokenEntry, UriEntry
+from search.matching import matches
+from search.parameters import Parameter
+from search.query import (
+    All,
+    And,
+    Chain,
+    DateTest,
+    HasId,
+    InCompartment,
+    LastUpdated,
+    Not,
+    Nothing,
+    Or,
+    OwnedBy,
+    Present,
+    Reverse,
+)
+from search.values import ValueContext
+
+KEY = ResourceKey("Observation", "o")
+PATIENT = ResourceKey("Patient", "p")
+NAME = Parameter("Observation", "name", "string", "http://a.org/name", "name")
+CODE = Parameter("Observation", "code", "token", "http://a.org/code", "code")
+OTHER = Parameter("Observation", "other", "token", "http://a.org/other", "other")
+COMBO = Parameter("Observation", "combo", "token", "http://a.org/combo", None, rows=("other", "code"))
+SUBJECT = Parameter("Observation", "subject", "reference", "http://a.org/s", "subject", ("Patient", "Group"))
+OF_PATIENT = Parameter(
+    "Observation", "patient", "reference", "http://a.org/p", None, ("Patient",), (), ("subject",), "Patient"
+)
+PAIR = Parameter(
+    "Observation",
+    "pair",
+    "composite",
+    "http://a.org/pair",
+    "x",
+    (),
+    (Parameter("Observation", "pair/1", "token", "", "a"),),
+)
+ENTRIES = Entries(
+    tokens=[TokenEntry("code", "http://loinc.org", "a"), TokenEntry("pair/1", "", "z", 1)],
+    strings=[StringEntry("name", "eve", "Eve")],
+    references=[ReferenceEntry("subject", PATIENT, "")],
+    compartments=[PATIENT],
+)
+
+
+def find(parameter, value, modifier=None):
+    return types.node(parameter, modifier, value, ValueContext(0, UTC, ()))
+
+
+def holds(node, entries=ENTRIES):
+    return matches(node, entries, KEY, 1_000)
+
+
+@pytest.mark.parametrize(
+    ("says", "node", "wanted"),
+    [
+        ("everything", All(), True),
+        ("nothing", Nothing(), False),
+        ("a match", find(CODE, "a"), True),
+        ("no match", find(CODE, "b"), False),
+        ("another parameter's value", find(OTHER, "a"), False),
+        ("rows of several parameters", find(COMBO, "a"), True),
+        ("and", And((find(CODE, "a"), find(NAME, "ev"))), True),
+        ("and with a miss", And((find(CODE, "a"), find(NAME, "x"))), False),
+        ("or", Or((find(CODE, "b"), find(NAME, "ev"))), True),
+        ("or of misses", Or((find(CODE, "b"), find(NAME, "x"))), False),
+        ("not", Not(find(CODE, "b")), True),
+        ("not, of the set: no value at all", Not(find(OTHER, "b")), True),
+        ("not of a match", Not(find(CODE, "a")), False),
+        ("present", Present(CODE), True),
+        ("absent", Present(OTHER), False),
+        ("a composite is present", Present(PAIR), True),
+        ("an id", HasId(("x", "o")), True),
+        ("another id", HasId(("O",)), False),
+        ("last updated", LastUpdated(DateTest("eq", 0, 2_000)), True),
+        ("last updated before", LastUpdated(DateTest("lt", 1_000, 1_000)), False),
+        ("a compartment", InCompartment(PATIENT), True),
+        ("another compartment", InCompartment(ResourceKey("Patient", "q")), False),
+        ("a reference", find(SUBJECT, "Patient/p"), True),
+        ("a bare id", find(SUBJECT, "p"), True),
+        ("a narrower parameter", find(OF_PATIENT, "p"), True),
+        ("a narrower parameter is present", Present(OF_PATIENT), True),
+        ("nothing for an identifier", find(SUBJECT, "p", "identifier"), False),
+    ],
+)
+def test_nodes(says, node, wanted):
+    assert holds(node) is wanted, says
+
+
+def test_a_narrower_parameter_skips_other_targets():
+    group = Entries(references=[ReferenceEntry("subject", ResourceKey("Group", "p"), "")])
+    away = Entries(uris=[UriEntry("subject", "http://a.org/Patient/1")])
+    assert not holds(Present(OF_PATIENT), group)
+    assert holds(Present(SUBJECT), group)
+    assert not holds(find(OF_PATIENT, "Group/p"), group)
+    assert holds(Present(OF_PATIENT), away)
+    assert holds(find(OF_PATIENT, "http://a.org/Patient/1"), away)
+    assert not holds(
+        find(OF_PATIENT, "http://a.org/Group/1"), Entries(uris=[UriEntry("subject", "http://a.org/Group/1")])
+    )
+
+
+@pytest.mark.parametrize(
+    "node", [Chain(SUBJECT, "Patient", All()), Reverse("Observation", SUBJECT, All()), OwnedBy((PATIENT,))]
+)
+def test_what_needs_other_resources_is_refused(node):
+    with pytest.raises(FhirError) as caught:
+        holds(node)
+    assert (caught.value.status, caught.value.issues[0].code) == (400, "not-supported")
