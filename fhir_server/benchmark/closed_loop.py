@@ -91,8 +91,7 @@ async def _run(url: str, connections: int, seconds: float) -> dict[str, float]:
     host, port = target.hostname, target.port
     loop = asyncio.get_running_loop()
     opened = [
-        await loop.create_connection(lambda: _Connection(requests, answers), host, port)
-        for _ in range(connections)
+        await loop.create_connection(lambda: _Connection(requests, answers), host, port) for _ in range(connections)
     ]
     began = time.perf_counter()
     await asyncio.sleep(seconds)
