@@ -134,9 +134,8 @@ def _inner(resource: Resource) -> list[tuple[str, Resource]]:
     """Resources inside this one that searches reach by chains, with their local ids."""
     inner = [(str(one["id"]), one) for one in resource.get("contained", ()) if "id" in one]
     if resource["resourceType"] == "Bundle" and resource.get("type") in ("document", "message"):
-        for entry in resource.get("entry", ())[:1]:
-            if "resource" in entry:
-                inner.append((str(entry["resource"].get("id", "")), entry["resource"]))
+        first = [entry["resource"] for entry in resource.get("entry", ())[:1] if "resource" in entry]
+        inner.extend((str(one.get("id", "")), one) for one in first)
     return inner
 
 

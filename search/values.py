@@ -219,7 +219,7 @@ def number_test(parameter: str, text: str, whole: str | None = None) -> NumberTe
         unit -= 1
     half = Decimal((0, (5,), unit - 1))
     if prefix == "ap":
-        half = max(half, value.copy_abs() / 10)
+        half = max(half, _EXACT.divide(value.copy_abs(), Decimal(10)))
     return NumberTest(prefix, _EXACT.subtract(value, half), _EXACT.add(value, half))
 
 

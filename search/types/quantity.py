@@ -7,7 +7,8 @@ quantity of a UCUM code is stored as written and in canonical units; a search th
 Specification: https://hl7.org/fhir/R4/search.html#quantity
 """
 
-from decimal import Decimal
+import re
+from decimal import Context, Decimal
 from typing import Any
 
 from resources.definitions.model import Element
@@ -22,6 +23,9 @@ from search.values import ValueContext
 from terminology import ucum
 
 _CURRENCY = "urn:iso:std:iso:4217"
+# Beside numbers the data hold E, U and L: no value, above and below what could be measured.
+_SAMPLE = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+_SAMPLES = Context(prec=100, traps=[])
 Bound = Decimal | None
 
 
@@ -93,12 +97,12 @@ def _range(row: str, value: Any, group: int) -> QuantityEntry | None:
 
 def _samples(row: str, value: Any, group: int) -> QuantityEntry | None:
     origin, factor = value.get("origin", {}), Decimal(value.get("factor", 1))
-    numbers = [Decimal(word) for word in value.get("data", "").split() if word not in ("E", "U", "L")]
+    numbers = [Decimal(word) for word in value.get("data", "").split() if _SAMPLE.fullmatch(word)]
     if not numbers or origin.get("value") is None:
         return None
     zero = Decimal(origin["value"])
-    ends = sorted((zero + min(numbers) * factor, zero + max(numbers) * factor))
-    return _entry(row, ends[0], ends[1], origin, group)
+    low, high = sorted(_SAMPLES.fma(end, factor, zero) for end in (min(numbers), max(numbers)))
+    return _entry(row, low, high, origin, group) if low.is_finite() and high.is_finite() else None
 
 
 def _entry(row: str, low: Bound, high: Bound, unit: Any, group: int) -> QuantityEntry:

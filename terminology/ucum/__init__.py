@@ -15,7 +15,7 @@ Specification: https://ucum.org/ucum
 
 import gzip
 import json
-from decimal import Context, Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from fractions import Fraction
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 SYSTEM = "http://unitsofmeasure.org"
 """The system URI of UCUM codes."""
 
-_ROUNDED = Context(prec=34)
-_EXACT = Context(prec=2000)
+# Without traps: what overflows becomes infinite and has no canonical form.
+_ROUNDED = Context(prec=34, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
+_EXACT = Context(prec=2000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 
 
 class _Factor(NamedTuple):
@@ -40,8 +41,10 @@ def canonical(value: Decimal, code: str) -> tuple[Decimal, str] | None:
     if factor is None:
         return None
     if factor.denominator is None:
-        return _ROUNDED.multiply(value, factor.numerator), factor.unit
-    return _ROUNDED.divide(_EXACT.multiply(value, factor.numerator), factor.denominator), factor.unit
+        result = _ROUNDED.multiply(value, factor.numerator)
+    else:
+        result = _ROUNDED.divide(_EXACT.multiply(value, factor.numerator), factor.denominator)
+    return (result, factor.unit) if result.is_finite() else None
 
 
 @cache

@@ -72,7 +72,7 @@ def test_closures_agree_with_fhirpathpy_wherever_a_value_may_stand():
             assert [typed.value for typed in ours] == [typed.value for typed in theirs], (kind, expression)
             assert len(ours) >= 1, (kind, expression)
             compared += 1
-    assert compared > 1800
+    assert compared > 1500
 
 
 PATIENT = {

@@ -112,6 +112,11 @@ def test_a_division_that_does_not_end_is_the_same_both_ways(count):
     assert canonical(Decimal(count) * 1000, "mg/min") == canonical(Decimal(count), "g/min")
 
 
+def test_what_overflows_has_no_form_and_what_is_huge_has_one():
+    assert canonical(Decimal("1e999999999999999999"), "kg") is None
+    assert canonical(Decimal("1e999999"), "kg") == (Decimal("1e1000002"), "g")
+
+
 def test_the_table_and_the_grammar_agree():
     table = json.loads(gzip.decompress(Path(ucum.__file__).with_name("units.json.gz").read_bytes()))["codes"]
     assert len(table) > 4000
