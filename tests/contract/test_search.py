@@ -72,7 +72,14 @@ P = {
 NAME = parameter("name", "string", "Patient")
 ORGANIZATION = ResourceKey("Organization", "org")
 WORDS = ("ann", "anna", "anna maria", "ben", "bo", "zoe")
-URLS = ("http://a.org/x", "http://a.org/x/y", "http://a.org/xy", "http://a.org/x|1", "http://a.org/x|1.2", "http://o/Patient/9")
+URLS = (
+    "http://a.org/x",
+    "http://a.org/x/y",
+    "http://a.org/xy",
+    "http://a.org/x|1",
+    "http://a.org/x|1.2",
+    "http://o/Patient/9",
+)
 NUMBERS = tuple(Decimal(text) for text in ("-3.5", "-1", "0", "0.05", "1", "1.0", "1.25", "5", "99.95", "1e3"))
 
 
@@ -101,7 +108,9 @@ def quantity(code, random_, group=0):
 
 def observation(random_):
     entries = Entries(
-        tokens=some(random_, lambda r: TokenEntry(r.choice(("code", "status")), r.choice(("", "s", "t")), r.choice("abc")), 3),
+        tokens=some(
+            random_, lambda r: TokenEntry(r.choice(("code", "status")), r.choice(("", "s", "t")), r.choice("abc")), 3
+        ),
         strings=[StringEntry("text", w, w.upper()) for w in some(random_, lambda r: r.choice(WORDS))]
         + [StringEntry("text", "word", None)] * random_.randint(0, 1),
         dates=some(random_, lambda r: DateEntry("date", *span(r))),
@@ -110,7 +119,9 @@ def observation(random_):
         references=some(
             random_,
             lambda r: ReferenceEntry(
-                "subject", ResourceKey(r.choice(("Patient", "Patient", "Group")), r.choice("123")), r.choice(("", "", "1"))
+                "subject",
+                ResourceKey(r.choice(("Patient", "Patient", "Group")), r.choice("123")),
+                r.choice(("", "", "1")),
             ),
         ),
         uris=some(random_, lambda r: UriEntry(r.choice(("url", "subject")), r.choice(URLS))),
@@ -146,7 +157,9 @@ def a_test(name, r):
         case "token":
             return token_test(r)
         case "string":
-            return StringTest(r.choice(("starts", "contains", "exact")), r.choice(("an", "anna", "ANNA", "o", "zoe", "")))
+            return StringTest(
+                r.choice(("starts", "contains", "exact")), r.choice(("an", "anna", "ANNA", "o", "zoe", ""))
+            )
         case "date":
             low, high = span(r)
             return DateTest(r.choice(PREFIXES), low, high)
@@ -157,7 +170,12 @@ def a_test(name, r):
         case "reference":
             keys = tuple(ResourceKey("Patient", i) for i in r.choice(("1", "23", "9")))
             return r.choice(
-                (ReferenceTest(keys, None), ReferenceTest(keys, None, "1"), ReferenceTest((), r.choice(URLS)), ReferenceTest(keys, r.choice(URLS)))
+                (
+                    ReferenceTest(keys, None),
+                    ReferenceTest(keys, None, "1"),
+                    ReferenceTest((), r.choice(URLS)),
+                    ReferenceTest(keys, r.choice(URLS)),
+                )
             )
         case "uri":
             return UriTest(r.choice(("exact", "above", "below")), r.choice((*URLS, "http://a.org/", "http://a.org")))
@@ -174,10 +192,20 @@ def node(r, depth=2):
         return Present(P[r.choice(tuple(P))])
     if kind == 10:
         return r.choice(
-            (HasId(("o1", "o2", "nobody")), LastUpdated(DateTest(r.choice(PREFIXES), 0, r.choice((0, 10**17)))), All(), Nothing())
+            (
+                HasId(("o1", "o2", "nobody")),
+                LastUpdated(DateTest(r.choice(PREFIXES), 0, r.choice((0, 10**17)))),
+                All(),
+                Nothing(),
+            )
         )
     if kind == 11:
-        return r.choice((InCompartment(ResourceKey("Patient", "1")), Match(P["patient"], TokenTest("ids", ("logical",)), identifier=True)))
+        return r.choice(
+            (
+                InCompartment(ResourceKey("Patient", "1")),
+                Match(P["patient"], TokenTest("ids", ("logical",)), identifier=True),
+            )
+        )
     if kind == 12:
         return Not(node(r, depth - 1))
     if kind in (13, 14):
@@ -193,7 +221,8 @@ class World:
         r = random.Random(seed)
         self.observations = {ResourceKey("Observation", f"o{n}"): observation(r) for n in range(40)}
         self.patients = {
-            ResourceKey("Patient", i): Entries(strings=[StringEntry("name", name, name)]) for i, name in (("1", "anna"), ("2", "ben"))
+            ResourceKey("Patient", i): Entries(strings=[StringEntry("name", name, name)])
+            for i, name in (("1", "anna"), ("2", "ben"))
         }
         self.updated = {}
 
@@ -245,7 +274,9 @@ async def test_every_node_finds_what_the_entries_say(store, make, rounds):
             await world.fill(store, make)
         else:
             world = World(0)
-            world.updated = {k: (await store.read(k, EVERYTHING)).updated for k in (*world.observations, *world.patients)}
+            world.updated = {
+                k: (await store.read(k, EVERYTHING)).updated for k in (*world.observations, *world.patients)
+            }
         r = random.Random(seed)
         for _ in range(600):
             query = Query("Observation", node(r), count=r.choice((7, 50)))
@@ -413,18 +444,32 @@ async def test_includes_are_of_the_page_once_and_inside_the_narrowing(store, mak
         await store.commit(make.unit(make.put(f"Patient/{i}", x=1, entries=make.tagged(f"p{i}"))))
     await store.commit(make.unit(make.put("Patient/1", x=2, entries=make.tagged("p1"))))
     versioned = Entries(references=[ReferenceEntry("subject", ResourceKey("Patient", "1"), "1")])
-    for name, entries in (("a", make.tagged("x", "Patient/1")), ("b", make.tagged("x", "Patient/1", "Patient/2")), ("c", versioned)):
+    for name, entries in (
+        ("a", make.tagged("x", "Patient/1")),
+        ("b", make.tagged("x", "Patient/1", "Patient/2")),
+        ("c", versioned),
+    ):
         await store.commit(make.unit(make.put(f"Observation/{name}", entries=entries)))
     include = (Include("Observation", P["subject"], None, reverse=False),)
     matched = Match(P["code"], TokenTest(None, ("x",)))
     found = await names(store, Query("Observation", matched, includes=include))
-    assert found == [("Observation/a", "match"), ("Observation/b", "match"), ("Patient/1", "include"), ("Patient/2", "include")]
+    assert found == [
+        ("Observation/a", "match"),
+        ("Observation/b", "match"),
+        ("Patient/1", "include"),
+        ("Patient/2", "include"),
+    ]
     only_two = Narrowing("u", lambda kind: All() if kind == "Observation" else HasId(("2",)))
-    assert (await names(store, Query("Observation", matched, includes=include), only_two))[2:] == [("Patient/2", "include")]
+    assert (await names(store, Query("Observation", matched, includes=include), only_two))[2:] == [
+        ("Patient/2", "include")
+    ]
     page = await store.search(Query("Observation", HasId(("c",)), includes=include), EVERYTHING)
     assert [(row.stored.key.id, row.stored.version) for row in page.rows] == [("c", 1), ("1", 1)]
     back = (Include("Observation", P["subject"], None, reverse=True),)
-    assert await names(store, Query("Patient", HasId(("2",)), includes=back)) == [("Patient/2", "match"), ("Observation/b", "include")]
+    assert await names(store, Query("Patient", HasId(("2",)), includes=back)) == [
+        ("Patient/2", "match"),
+        ("Observation/b", "include"),
+    ]
 
 
 async def test_a_count_of_zero_counts(store, world):

@@ -267,7 +267,6 @@ async def test_what_is_outside_the_narrowing_does_not_exist(store, make):
 
 async def test_a_closed_store_refuses_writes(open_store, make):
 
-
     store = open_store()
     await store.close()
     with pytest.raises(FhirError):

@@ -160,9 +160,7 @@ def search(
             )
     if query.backward:
         rows = rows[::-1]
-    matches = [
-        Row(_stored(query.type, row[keys:]), "match", dialect.position(row[:keys], row[keys])) for row in rows
-    ]
+    matches = [Row(_stored(query.type, row[keys:]), "match", dialect.position(row[:keys], row[keys])) for row in rows]
     return Page((*matches, *included), total, more)
 
 

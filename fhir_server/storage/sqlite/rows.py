@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from resources.model import ResourceKey
-from search.dialects.sqlite.layout import CANONICAL, LARGEST, SMALLEST
+from search.dialects.sqlite.layout import LARGEST, SMALLEST, canonical_code
 from search.dialects.sqlite.numbers import high_key, low_key
 from search.entries import Entries
 
@@ -77,7 +77,8 @@ def _add_quantities(rows: Rows, entries: Entries, rid: int, allot: Allot, base: 
         written.add((param, low, rid, high, term(entry.system), term(entry.code), term(entry.unit), entry.group))
         if entry.canonical_unit is not None:
             low, high = low_key(entry.canonical_low), high_key(entry.canonical_high)
-            canonical.add((param, low, rid, high, CANONICAL, term(entry.canonical_unit), 0, entry.group, 0))
+            param = sign * allot.parameter(base, canonical_code(entry.parameter, entry.canonical_unit))
+            canonical.add((param, low, rid, high, term(entry.system), term(entry.code), 0, entry.group, 0))
     rows["quantity"] += _marked(written)
     rows["quantity"] += canonical
 

@@ -10,12 +10,12 @@ Specification: https://hl7.org/fhir/R4/search.html#prefix, #string, #token, #ref
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
 
 from resources.model import ResourceKey
 from search.dialects.sqlite import numbers
-from search.dialects.sqlite.layout import CANONICAL, WIDE_DATE
+from search.dialects.sqlite.layout import WIDE_DATE, canonical_code
 from search.parameters import Parameter
 from search.query import (
     CompositeTest,
@@ -33,6 +33,7 @@ from search.types.uri import below
 from search.values import elsewhere_type, fold
 
 Values = tuple[object, ...]
+Sql = tuple[str, Values]
 _Bound = TypeVar("_Bound", int, bytes)
 _LAST: Final = "\U0010ffff"
 """Sorts after every continuation of a text."""
@@ -59,24 +60,26 @@ class Catalog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Rows of `table` for which `sql` holds."""
+    """Rows of `table` for which `sql` holds; `unit`: of the parameter's rows in that canonical unit."""
 
     table: str
     sql: str
     values: Values
+    unit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Range(Condition):
     """Rows found through `index`; `ordered`: for one parameter number they come in row order."""
 
-    index: str
+    index: str = ""
     ordered: bool = False
 
 
-def storage_codes(parameter: Parameter) -> tuple[str, ...]:
-    """The codes under which the parameter's entries are stored."""
-    return parameter.rows or (parameter.code,)
+def storage_codes(parameter: Parameter, unit: str | None = None) -> tuple[str, ...]:
+    """The codes under which the parameter's entries are stored; `unit`: its quantities in that canonical unit."""
+    codes = parameter.rows or (parameter.code,)
+    return codes if unit is None else tuple(canonical_code(code, unit) for code in codes)
 
 
 def primary(table: str) -> str:
@@ -96,7 +99,7 @@ def conditions(test: Test, parameter: Parameter, catalog: Catalog) -> tuple[Cond
         case NumberTest():
             return (Condition("number", *_number(test)),)
         case QuantityTest():
-            return (Condition("quantity", *_quantity(test, catalog)),)
+            return (Condition("quantity", *_quantity(test, catalog), _unit(test)),)
         case ReferenceTest():
             return tuple(_reference(test, parameter, catalog))
         case UriTest():
@@ -116,10 +119,11 @@ def ranges(test: Test, parameter: Parameter, catalog: Catalog) -> tuple[Range, .
         case QuantityTest():
             number = test.canonical[0] if test.canonical is not None else test.number
             low, high = numbers.key(number.low), numbers.key(number.high)
-            return tuple(_spans("quantity", _quantity(test, catalog), number.prefix, low, high, 0))
+            found = _spans("quantity", _quantity(test, catalog), number.prefix, low, high, 0)
+            return tuple(replace(span, unit=_unit(test)) for span in found)
         case _:
             return tuple(
-                Range(c.table, c.sql, c.values, primary(c.table), ordered=_is_point(test))
+                Range(c.table, c.sql, c.values, index=primary(c.table), ordered=_is_point(test))
                 for c in conditions(test, parameter, catalog)
             )
 
@@ -148,7 +152,7 @@ def _among(column: str, values: Values) -> str:
     return f"{{a}}.{column} = ?" if len(values) == 1 else f"{{a}}.{column} IN ({marks(values)})"
 
 
-def _token(test: TokenTest, catalog: Catalog) -> tuple[str, Values]:
+def _token(test: TokenTest, catalog: Catalog) -> Sql:
     parts: list[str] = []
     values: Values = ()
     if test.codes is not None:
@@ -160,7 +164,7 @@ def _token(test: TokenTest, catalog: Catalog) -> tuple[str, Values]:
     return " AND ".join(parts) or "1", values
 
 
-def _string(test: StringTest) -> tuple[str, Values]:
+def _string(test: StringTest) -> Sql:
     match test.mode:
         case "starts":
             return "{a}.folded >= ? AND {a}.folded < ?", (test.text, test.text + _LAST)
@@ -170,7 +174,7 @@ def _string(test: StringTest) -> tuple[str, Values]:
             return "{a}.folded = ? AND {a}.exact = ?", (fold(test.text), test.text)
 
 
-def date_condition(test: DateTest) -> tuple[str, Values]:
+def date_condition(test: DateTest) -> Sql:
     """The test on the columns `{a}.low` and `{a}.high`."""
     low, high = test.low, test.high
     match test.prefix:
@@ -194,7 +198,7 @@ def date_condition(test: DateTest) -> tuple[str, Values]:
             return "{a}.low <= ? AND {a}.high >= ?", (high, low)
 
 
-def _number(test: NumberTest) -> tuple[str, Values]:
+def _number(test: NumberTest) -> Sql:
     low, high = numbers.key(test.low), numbers.key(test.high)
     below = "<=" if low == high else "<"
     match test.prefix:
@@ -222,11 +226,10 @@ def _before(edge: _Bound, width: int) -> _Bound:
     return edge - width if isinstance(edge, int) else edge
 
 
-def _spans(table: str, both: tuple[str, Values], prefix: Prefix, low: _Bound, high: _Bound, width: int) -> list[Range]:
+def _spans(table: str, both: Sql, prefix: Prefix, low: _Bound, high: _Bound, width: int) -> list[Range]:
     """The ranges of a test on [low, high]; rows up to `width` wide are found by their lower end."""
-    sql, values = both[0], both[1]
-    wide = prefix in ("gt", "ge", "ap")
-    bound: tuple[str, Values] | None = None
+    sql, values = both
+    bound: Sql = ("1", ())
     match prefix:
         case "gt":
             bound = "{a}.low >= ?", (_before(high, width),)
@@ -242,22 +245,19 @@ def _spans(table: str, both: tuple[str, Values], prefix: Prefix, low: _Bound, hi
             bound = "{a}.low >= ? AND {a}.low <= ?", (_before(low, width), high)
         case "ne":
             pass
-    if bound is None:
-        return [Range(table, sql, values, primary(table))]
-    found = [Range(table, f"{bound[0]} AND {sql}", (*bound[1], *values), primary(table))]
-    if wide:
-        partial = f"{{a}}.high - {{a}}.low > {WIDE_DATE}" if table == "date" else "{a}.high > {a}.low"
-        found.append(Range(table, f"{{a}}.high >= ? AND {partial} AND {sql}", (low, *values), f"{table}_wide"))
-    return found
+    narrow = Range(table, f"{bound[0]} AND {sql}", (*bound[1], *values), index=primary(table))
+    if prefix not in ("gt", "ge", "ap"):
+        return [narrow]
+    partial = f"{{a}}.high - {{a}}.low > {WIDE_DATE}" if table == "date" else "{a}.high > {a}.low"
+    return [narrow, Range(table, f"{{a}}.high >= ? AND {partial} AND {sql}", (low, *values), index=f"{table}_wide")]
 
 
-def _quantity(test: QuantityTest, catalog: Catalog) -> tuple[str, Values]:
+def _quantity(test: QuantityTest, catalog: Catalog) -> Sql:
     """The canonical rows where the search converts, else the rows as written."""
     if test.canonical is not None:
-        sql, values = _number(test.canonical[0])
-        return f"{sql} AND {{a}}.system = {CANONICAL} AND {{a}}.code = ?", (*values, catalog.term(test.canonical[1]))
+        return _number(test.canonical[0])
     sql, values = _number(test.number)
-    parts = [sql, "{a}.system >= 0"]
+    parts = [sql]
     if test.system is not None:
         parts.append("{a}.system = ?")
         values += (catalog.term(test.system),)
@@ -265,6 +265,10 @@ def _quantity(test: QuantityTest, catalog: Catalog) -> tuple[str, Values]:
         parts.append("({a}.code = ? OR {a}.unit = ?)")
         values += (catalog.term(test.code),) * 2
     return " AND ".join(parts), values
+
+
+def _unit(test: QuantityTest) -> str | None:
+    return None if test.canonical is None else test.canonical[1]
 
 
 def _reference(test: ReferenceTest, parameter: Parameter, catalog: Catalog) -> Iterator[Condition]:
@@ -280,7 +284,7 @@ def _reference(test: ReferenceTest, parameter: Parameter, catalog: Catalog) -> I
         yield Condition("uri", "{a}.value = ?", (test.url,))
 
 
-def _uri(test: UriTest) -> tuple[str, Values]:
+def _uri(test: UriTest) -> Sql:
     text = test.text
     match test.mode:
         case "exact":

@@ -19,10 +19,14 @@ SMALLEST: Final = 1
 """Bit of `mark`: the entry is its resource's smallest of the parameter (the one that ascending sorts use)."""
 LARGEST: Final = 2
 
-CANONICAL: Final = -1
-"""`system` of a quantity row that holds the canonical UCUM form."""
 NO_TERM: Final = 0
 """Term number of the empty text (no system, no unit)."""
+
+
+def canonical_code(code: str, unit: str) -> str:
+    """The code under which the quantities of a parameter are stored again in a canonical UCUM unit."""
+    return f"{code}|{unit}"
+
 
 WIDE_DATE: Final = 86_400_000_000
 """Date ranges wider than this (microseconds) have their upper end indexed too."""

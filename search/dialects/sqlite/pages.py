@@ -15,9 +15,9 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from search.dialects.sqlite.conditions import Catalog, Values, primary, storage_codes
+from search.dialects.sqlite.conditions import Catalog, Sql, Values, primary, storage_codes
 from search.dialects.sqlite.layout import LARGEST, LIVE, SMALLEST
-from search.dialects.sqlite.plan import ENOUGH, TRUE, Branch, Planner, Source, Sql
+from search.dialects.sqlite.plan import ENOUGH, TRUE, Branch, Planner, Source
 from search.query import All, And, Include, Node, Query, SortKey
 
 Position = tuple[object, ...]
@@ -27,7 +27,7 @@ _SORT: Final = {
     "string": ("string", "folded", " AND {a}.exact <> ''"),
     "date": ("date", "low", ""),
     "number": ("number", "low", ""),
-    "quantity": ("quantity", "low", " AND {a}.system >= 0"),
+    "quantity": ("quantity", "low", ""),
     "reference": ("reference", "target", ""),
     "uri": ("uri", "value", ""),
 }

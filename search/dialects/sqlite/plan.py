@@ -16,6 +16,7 @@ from search.dialects.sqlite.conditions import (
     Catalog,
     Condition,
     Range,
+    Sql,
     Values,
     conditions,
     date_condition,
@@ -53,7 +54,6 @@ FEW: Final = 64
 ENOUGH: Final = 1500
 """Sources are counted up to here."""
 
-Sql = tuple[str, Values]
 TRUE: Final[Sql] = ("1", ())
 _PRESENT_TABLES: Final = {
     "token": ("token",),
@@ -70,16 +70,18 @@ _PRESENT_TABLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """`SELECT rid FROM tables WHERE where`; `ordered`: rows come in row order."""
+    """`SELECT rid FROM tables WHERE where`; `ordered`: rows come in row order; `unique`: each once."""
 
     rid: str
     tables: Sql
     where: Sql
     ordered: bool = False
+    unique: bool = False
 
     def select(self, more: Sql = TRUE, columns: str = "") -> Sql:
         """The distinct rows for which `more` holds too."""
-        sql = f"SELECT DISTINCT {self.rid} AS rid{columns} FROM {self.tables[0]} WHERE {self.where[0]}"
+        word = "" if self.unique else "DISTINCT "
+        sql = f"SELECT {word}{self.rid} AS rid{columns} FROM {self.tables[0]} WHERE {self.where[0]}"
         return (sql if more is TRUE else f"{sql} AND {more[0]}"), self.tables[1] + self.where[1] + more[1]
 
 
@@ -165,15 +167,15 @@ class Planner:
             return parts[0]
         return (f"({f' {word} '.join(sql for sql, _ in parts)})" if parts else empty), _values(parts)
 
-    def parameters(self, parameter: Parameter, alias: str) -> Sql:
-        """The condition that a row belongs to the parameter."""
-        found = tuple(self.catalog.parameter(parameter.base, code) for code in storage_codes(parameter))
+    def parameters(self, parameter: Parameter, alias: str, unit: str | None = None) -> Sql:
+        """The condition that a row belongs to the parameter (in that canonical unit)."""
+        found = tuple(self.catalog.parameter(parameter.base, code) for code in storage_codes(parameter, unit))
         return (f"{alias}.param = ?" if len(found) == 1 else f"{alias}.param IN ({marks(found)})"), found
 
     def _probe(self, parameter: Parameter, condition: Condition, rid: str, more: str = "") -> Sql:
         """EXISTS a row of `rid` for which the condition holds; `more` is appended, with `{a}` for the row."""
         a, table = self.alias(), condition.table
-        param, numbers = self.parameters(parameter, a)
+        param, numbers = self.parameters(parameter, a, condition.unit)
         sql = f"SELECT 1 FROM {table} {a} INDEXED BY {table}_rid WHERE {a}.rid = {rid} AND {param} AND {condition.sql}{more}"
         return f"EXISTS ({sql.replace('{a}', a)})", (*numbers, *condition.values)
 
@@ -184,7 +186,7 @@ class Planner:
         for condition in conditions(first, component, self.catalog):
             a = self.alias()
             more, values = self._components_hold(parameter, others, a)
-            param, numbers = self.parameters(parameter.components[0], a)
+            param, numbers = self.parameters(component, a, condition.unit)
             table = condition.table
             sql = f"SELECT 1 FROM {table} {a} INDEXED BY {table}_rid WHERE {a}.rid = {rid} AND {param} AND {condition.sql.replace('{a}', a)} AND {more}"
             found.append((f"EXISTS ({sql})", (*numbers, *condition.values, *values)))
@@ -282,6 +284,7 @@ class Planner:
                             (f"compartment {a}", ()),
                             (f"{a}.owner = ? AND {a}.type = ?", values),
                             ordered=True,
+                            unique=True,
                         ),
                     ),
                     1,
@@ -297,7 +300,11 @@ class Planner:
         a = self.alias()
         where = f"{a}.state = {LIVE} AND {a}.type = ?"
         return Branch(
-            f"{a}.rid", (f"resource {a} INDEXED BY live", ()), (where, (self.catalog.type(type_),)), ordered=True
+            f"{a}.rid",
+            (f"resource {a} INDEXED BY live", ()),
+            (where, (self.catalog.type(type_),)),
+            ordered=True,
+            unique=True,
         )
 
     def counted(self, source: Source, limit: int = ENOUGH) -> int:
@@ -314,7 +321,7 @@ class Planner:
 
     def _branch(self, parameter: Parameter, r: Range) -> Branch:
         a = self.alias()
-        param, numbers = self.parameters(parameter, a)
+        param, numbers = self.parameters(parameter, a, r.unit)
         where = f"{param} AND {r.sql.replace('{a}', a)}"
         ordered = r.ordered and len(numbers) == 1
         return Branch(f"{a}.rid", (f"{r.table} {a} INDEXED BY {r.index}", ()), (where, (*numbers, *r.values)), ordered)
@@ -323,7 +330,7 @@ class Planner:
         first, *others = tests
         for r in ranges(first, parameter.components[0], self.catalog):
             a = self.alias()
-            param, numbers = self.parameters(parameter.components[0], a)
+            param, numbers = self.parameters(parameter.components[0], a, r.unit)
             more, values = self._components_hold(parameter, others, a)
             where = f"{param} AND {r.sql.replace('{a}', a)} AND {more}"
             yield Branch(
@@ -333,7 +340,7 @@ class Planner:
     def _present_source(self, parameter: Parameter) -> Source:
         shown = parameter.components[0] if parameter.type == "composite" else parameter
         found = [self._any(shown, table) for table in _PRESENT_TABLES[shown.type]]
-        spans = [Range(c.table, c.sql, c.values, primary(c.table)) for c in found]
+        spans = [Range(c.table, c.sql, c.values, index=primary(c.table)) for c in found]
         return Source(tuple(self._branch(shown, r) for r in spans), 9)
 
     def _union(self, parts: tuple[Node, ...], type_: str) -> Source | None:
