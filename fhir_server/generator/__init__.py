@@ -65,7 +65,7 @@ def bundles(
 
 
 def run(patients: int, seed: int, out: Path, *, resources_per_patient: int = RESOURCES_PER_PATIENT) -> Written:
-    """Writes one file per bundle into `out`, which is made: `hospital-01.json`..., `patient-000001.json`...
+    """Writes one file per bundle into `out`, which is made: `hospital-0001.json`..., `patient-000001.json`...
 
     Names sort in the order in which the bundles are to be loaded. Raises OSError.
     """
@@ -75,7 +75,7 @@ def run(patients: int, seed: int, out: Path, *, resources_per_patient: int = RES
     for bundle in bundles(patients, seed, resources_per_patient=resources_per_patient):
         if bundle["entry"][0]["request"]["method"] == "PUT":
             parts += 1
-            name = f"hospital-{parts:02d}.json"
+            name = f"hospital-{parts:04d}.json"
         else:
             name = f"patient-{files - parts + 1:06d}.json"
         body = encode(bundle)

@@ -33,10 +33,14 @@ class Chart:
         bits = self.random.getrandbits(122)
         text = f"{(bits >> 74) << 80 | 4 << 76 | (bits >> 62 & 0xFFF) << 64 | 2 << 62 | bits & (1 << 62) - 1:032x}"
         key = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-        resource["id"] = key
+        kind = resource["resourceType"]
         url = f"urn:uuid:{key}"
         self.entries.append(
-            {"fullUrl": url, "resource": resource, "request": {"method": "POST", "url": resource["resourceType"]}}
+            {
+                "fullUrl": url,
+                "resource": {"resourceType": kind, "id": key, **resource},
+                "request": {"method": "POST", "url": kind},
+            }
         )
         return {"reference": url}
 

@@ -38,6 +38,7 @@ def register(chart: Chart) -> None:
     if random.random() < 0.3:  # noqa: PLR2004 - about a third name somebody
         _relative(chart, family)
     since = now - timedelta(days=random.randint(30, 1500))
+    second = random.choice([doctor for doctor in chart.hospital.doctors[:40] if doctor is not chart.doctor])
     chart.add(
         {
             "resourceType": "CareTeam",
@@ -47,7 +48,7 @@ def register(chart: Chart) -> None:
             "period": {"start": f"{since:%Y-%m-%d}"},
             "participant": [
                 {"role": [_DOCTOR_ROLE], "member": chart.doctor, "onBehalfOf": _HOSPITAL},
-                {"member": random.choice(chart.hospital.doctors), "onBehalfOf": _HOSPITAL},
+                {"member": second, "onBehalfOf": _HOSPITAL},
             ],
             "managingOrganization": [_HOSPITAL],
         }

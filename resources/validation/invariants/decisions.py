@@ -10,6 +10,9 @@ from collections.abc import Mapping
 
 ELSEWHERE: Mapping[str, str] = {
     "ele-1": "enforced structurally: the walker refuses empty objects, lists, strings and nulls, and elements with only an id",
+    "ext-1": "enforced structurally: the walker's rule for Extension",
+    "ref-1": "enforced structurally: Scope.unresolved looks up every local reference, once per resource",
+    "dom-2": "enforced structurally: the walker's check of a contained resource",
     "txt-1": "enforced structurally: narrative.fault refuses elements and attributes that htmlChecks() forbids",
     "txt-2": "enforced structurally: narrative.fault refuses a narrative without content",
 }
