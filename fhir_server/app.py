@@ -65,6 +65,11 @@ def create_app(settings: Settings) -> FastAPI:
         title="fhir-server",
         docs_url=None,
         redoc_url=None,
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+        },  # its spans would carry paths, which name records
         lifespan=lifespan,
         routes=[_Below(PREFIX, FhirEndpoint(table_of(ROUTES), PREFIX))],
         middleware=[

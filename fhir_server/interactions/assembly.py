@@ -72,7 +72,7 @@ def now() -> int:
 
 
 def _statement(composed: Composed) -> bytes:
-    codes = {"system": [], "type": []}
+    codes: dict[str, list[str]] = {"system": [], "type": []}
     for route in ROUTES:
         codes["type" if "{type}" in route.shape else "system"].extend(route.codes)
     return statement(

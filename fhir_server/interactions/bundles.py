@@ -5,6 +5,7 @@ Specification: https://hl7.org/fhir/R4/http.html#transaction, https://hl7.org/fh
 
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 
@@ -44,15 +45,17 @@ async def bundle(service: Service, request: FhirRequest) -> FhirResponse:
 
 
 def shell(bundle: Resource) -> Resource:
-    """The Bundle without its entries' resources, which are checked one by one."""
+    """The Bundle with an empty resource in the place of each entry's, which are checked one by one."""
     entries = bundle.get("entry")
     if not isinstance(entries, list):
         return bundle
-    bare = [
-        {name: value for name, value in entry.items() if name != "resource"} if isinstance(entry, dict) else entry
-        for entry in entries
-    ]
-    return {**bundle, "entry": bare}
+    return {**bundle, "entry": [_bare(entry) for entry in entries]}
+
+
+def _bare(entry: Any) -> Any:
+    if isinstance(entry, dict) and isinstance(entry.get("resource"), dict):
+        return {**entry, "resource": {"resourceType": "Parameters"}}
+    return entry
 
 
 def response_bundle(kind: str, answers: Sequence[FhirResponse], wanted: Answer | None) -> bytes:

@@ -119,6 +119,8 @@ def _entry(service: Service, index: int, item: Mapping[str, Any]) -> Entry:
     method, url = request["method"], request["url"]
     segments, query = _target(service, url, place)
     resource = item.get("resource")
+    if resource is not None and not isinstance(resource, dict):
+        raise FhirError(400, "structure", "a resource is a JSON object", expression=f"{place}.resource")
     if method in ("POST", "PUT", "PATCH") and resource is None and segments[-1:] != ("_search",):
         raise FhirError(400, "required", f"a {method} entry needs a resource", expression=f"{place}.resource")
     if method in ("GET", "HEAD", "DELETE") and resource is not None:

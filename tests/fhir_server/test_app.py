@@ -8,7 +8,19 @@ import pytest
 from fhir_server.app import create_app
 from fhir_server.settings import Settings
 
-HEAVY = ("fpdf", "graphql", "ucumvert", "pint", "webauthn", "redis", "celery", "pymongo", "fhir.resources", "fhirpathpy", "lxml")
+HEAVY = (
+    "fpdf",
+    "graphql",
+    "ucumvert",
+    "pint",
+    "webauthn",
+    "redis",
+    "celery",
+    "pymongo",
+    "fhir.resources",
+    "fhirpathpy",
+    "lxml",
+)
 
 
 def test_composing_imports_nothing_heavy():
