@@ -19,11 +19,9 @@ from typing import Any, NamedTuple
 from resources.definitions import Definitions
 from resources.definitions.model import Element
 from resources.errors import FhirError
+from resources.fhirpath_syntax import NotSimple, Syntax, parse
 from resources.model import Resource
 
-_TOKEN = re.compile(
-    r"\s*(?:(?P<string>'(?:[^'\\]|\\.)*')|(?P<number>[0-9]+)|(?P<name>%?[A-Za-z_][A-Za-z0-9_]*)|(?P<symbol>!=|[|=.()\[\]]))"
-)
 _REFERENCE_TYPE = re.compile(r"(?:.*/)?([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?")
 _ROOTS = frozenset({"Resource", "DomainResource"})
 
@@ -68,117 +66,6 @@ class Computed:
     """A truth value computed from the resource; None when the expression is empty."""
 
     value: Callable[[Resource], bool | None]
-
-
-class NotSimple(Exception):  # noqa: N818  (a state of affairs, not a fault: fhirpathpy takes over)
-    """The expression is none that closures cover."""
-
-
-# ---- syntax: (kind, ...) tuples
-
-
-Syntax = tuple[Any, ...]
-
-
-class _Parser:
-    """Recursive descent over the covered subset; precedence as in the specification (path, as, union, equality, and)."""
-
-    def __init__(self, text: str) -> None:
-        self.tokens: list[tuple[str, str]] = []
-        at = 0
-        text = text.strip()
-        while at < len(text):
-            found = _TOKEN.match(text, at)
-            if found is None or found.lastgroup is None:
-                raise NotSimple(text)
-            self.tokens.append((found.lastgroup, found[found.lastgroup]))
-            at = found.end()
-        self.at = 0
-
-    def peek(self) -> str:
-        return self.tokens[self.at][1] if self.at < len(self.tokens) else ""
-
-    def take(self, *expected: str) -> str:
-        if self.at >= len(self.tokens) or (expected and self.peek() not in expected):
-            raise NotSimple(f"{expected} at token {self.at}")
-        self.at += 1
-        return self.tokens[self.at - 1][1]
-
-    def whole(self) -> Syntax:
-        tree = self.conjunction()
-        if self.at != len(self.tokens):
-            raise NotSimple(self.peek())
-        return tree
-
-    def conjunction(self) -> Syntax:
-        left = self.equality()
-        while self.peek() == "and":
-            self.take()
-            left = ("and", left, self.equality())
-        return left
-
-    def equality(self) -> Syntax:
-        left = self.union()
-        if self.peek() in ("=", "!="):
-            return (self.take(), left, self.union())
-        return left
-
-    def union(self) -> Syntax:
-        parts = [self.typed()]
-        while self.peek() == "|":
-            self.take()
-            parts.append(self.typed())
-        return parts[0] if len(parts) == 1 else ("union", *parts)
-
-    def typed(self) -> Syntax:
-        left = self.path()
-        while self.peek() in ("as", "is"):
-            left = (self.take(), left, self.take())
-        return left
-
-    def path(self) -> Syntax:
-        tree = self.term(first=True)
-        while self.peek() in (".", "["):
-            if self.take() == "[":
-                tree = ("index", tree, int(self.take()))
-                self.take("]")
-            else:
-                tree = self.invocation(tree)
-        return tree
-
-    def term(self, *, first: bool) -> Syntax:
-        if self.at >= len(self.tokens):
-            raise NotSimple("end")
-        kind, text = self.tokens[self.at]
-        if text == "(":
-            self.take()
-            tree = self.conjunction()
-            self.take(")")
-            return tree
-        if kind == "string":
-            self.take()
-            if "\\" in text:
-                raise NotSimple(text)
-            return ("literal", text[1:-1])
-        if text in ("true", "false") and first:
-            self.take()
-            return ("literal", text == "true")
-        return self.invocation(("this",))
-
-    def invocation(self, source: Syntax) -> Syntax:
-        if self.at >= len(self.tokens) or self.tokens[self.at][0] != "name":
-            raise NotSimple(self.peek())
-        name = self.take()
-        if name.startswith("%"):
-            return ("root",) if name == "%resource" and source == ("this",) else ("unknown",)
-        if self.peek() != "(":
-            return ("name", source, name)
-        self.take()
-        arguments: list[Syntax] = []
-        if self.peek() != ")":
-            arguments.append(self.conjunction())
-        self.take(")")
-        return ("call", source, name, *arguments)
 
 
 # ---- places
@@ -280,7 +167,7 @@ def places(expression: str, type_name: str, definitions: Definitions) -> tuple[P
 
     Raises NotSimple when closures do not cover the expression.
     """
-    tree = _Parser(expression).whole()
+    tree = parse(expression)
     compiler = _Compiler(definitions, (Place((), type_name),))
     if tree[0] in ("and", "=", "!=") or (tree[0] == "call" and tree[2] == "exists"):
         return Computed(_truth(tree, compiler))

@@ -16,18 +16,19 @@ from typing import Any, Protocol
 
 from resources import fhirpath
 from resources.definitions import Definitions
-from resources.fhirpath import Computed, Filter, NotSimple, Place
+from resources.fhirpath import Computed, Place
+from resources.fhirpath_syntax import NotSimple
 from resources.model import Resource, ResourceKey
 from search import types
 from search.entries import Entries
 from search.parameters import Parameter
+from search.tree import Tree, compiled
 from search.types.making import Maker, Making, Scope
 
 # What the store keeps as columns, not as entries.
 _COLUMNS = frozenset({"_id", "_lastUpdated"})
 # How a compartment's definition names the resource whose compartment it is.
 _ITSELF = "{def}"
-_FEW = 3
 
 
 class Registry(Protocol):
@@ -38,28 +39,6 @@ class Registry(Protocol):
 
     def find(self, type_name: str, code: str) -> Parameter | None:
         """The parameter with the code."""
-
-
-@dataclass(slots=True)
-class _Tree:
-    """A property's place in the tree: makers of its values, deeper properties, filtered and indexed subtrees."""
-
-    leaves: list[Maker] = field(default_factory=list)
-    children: dict[str, "_Tree"] = field(default_factory=dict)
-    filters: dict[Filter, "_Tree"] = field(default_factory=dict)
-    items: dict[int, "_Tree"] = field(default_factory=dict)
-
-    def at(self, steps: Iterable[fhirpath.Step]) -> "_Tree":
-        """The tree at the end of the steps, made where missing."""
-        here = self
-        for step in steps:
-            if isinstance(step, str):
-                here = here.children.setdefault(step, _Tree())
-            elif isinstance(step, Filter):
-                here = here.filters.setdefault(step, _Tree())
-            else:
-                here = here.items.setdefault(step.at, _Tree())
-        return here
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +137,7 @@ class _Planner:
     type: str
     definitions: Definitions
     making: Making
-    tree: _Tree = field(default_factory=_Tree)
+    tree: Tree = field(default_factory=Tree)
     computed: list[Callable[[Scope], None]] = field(default_factory=list)
     datatypes: dict[str, frozenset[str]] = field(default_factory=dict)
     unsupported: list[tuple[str, str]] = field(default_factory=list)
@@ -174,7 +153,7 @@ class _Planner:
                 if member is not None:
                     compartments |= {(row, compartment.code) for row in member.rows or (member.code,)}
         return _Plan(
-            _compiled(self.tree),
+            compiled(self.tree),
             tuple(self.computed),
             frozenset(compartments),
             self.type in self.definitions.compartments,
@@ -198,7 +177,7 @@ class _Planner:
         else:
             self.leaves(parameter, found, self.tree)
 
-    def leaves(self, parameter: Parameter, places: Iterable[Place], tree: _Tree) -> None:
+    def leaves(self, parameter: Parameter, places: Iterable[Place], tree: Tree) -> None:
         """Put the parameter's makers at its places; note what no maker covers."""
         kinds = set()
         for place in self.expanded(places):
@@ -242,13 +221,13 @@ class _Planner:
     def component(self, component: Parameter, kind: str) -> tuple[bool, Maker]:
         """Whether the component starts at the resource, and its tree; NotSimple is a fault of the definition here."""
         assert component.expression is not None
-        tree = _Tree()
+        tree = Tree()
         rooted = component.expression.startswith("%resource")
         expression = component.expression.removeprefix("%resource.")
         found = fhirpath.places(expression, self.type if rooted else kind, self.definitions)
         assert not isinstance(found, Computed)
         self.leaves(component, found, tree)
-        return rooted, _compiled(tree)
+        return rooted, compiled(tree)
 
     def truth(self, parameter: Parameter, computed: Computed) -> Callable[[Scope], None]:
         maker = types.maker(parameter, parameter.code, "boolean", None, self.making)
@@ -271,105 +250,3 @@ class _Planner:
                     maker(value, scope, 0)
 
         return run
-
-
-def _compiled(tree: _Tree) -> Maker:
-    """The tree as one closure over a value."""
-    parts: list[Maker] = list(tree.leaves)
-    if tree.children:
-        parts.append(_properties({name: (_compiled(inner), _items(inner)) for name, inner in tree.children.items()}))
-    parts.extend(_filtered(wanted, _compiled(inner)) for wanted, inner in tree.filters.items())
-    if len(parts) == 1:
-        return parts[0]
-    together = tuple(parts)
-
-    def run(value: Any, scope: Scope, group: int) -> None:
-        for part in together:
-            part(value, scope, group)
-
-    return run
-
-
-def _items(tree: _Tree) -> dict[int, Maker]:
-    return {at: _compiled(inner) for at, inner in tree.items.items()}
-
-
-def _filtered(wanted: Filter, run: Maker) -> Maker:
-    test = wanted.test
-
-    def make(value: Any, scope: Scope, group: int) -> None:
-        if test(value, scope.resource):
-            run(value, scope, group)
-
-    return make
-
-
-def _properties(table: dict[str, tuple[Maker, dict[int, Maker]]]) -> Maker:
-    """Run the subtrees of those properties that the value has; over the shorter of table and value."""
-    runs = {name: run if not items else _indexed(run, items) for name, (run, items) in table.items()}
-    indexed = frozenset(name for name, (_, items) in table.items() if items)
-
-    def each(inner: Any, run: Maker, scope: Scope, group: int) -> None:
-        for item in inner:
-            if item is not None:
-                run(item, scope, group)
-
-    if indexed:
-
-        def make_indexed(value: Any, scope: Scope, group: int) -> None:
-            for name, run in runs.items():
-                inner = value.get(name)
-                if name in indexed:
-                    run(inner, scope, group)
-                elif inner.__class__ is list:
-                    each(inner, run, scope, group)
-                elif inner is not None:
-                    run(inner, scope, group)
-
-        return make_indexed
-    if len(runs) <= _FEW:
-        few = tuple(runs.items())
-
-        def make_few(value: Any, scope: Scope, group: int) -> None:
-            for name, run in few:
-                inner = value.get(name)
-                if inner is None:
-                    continue
-                if inner.__class__ is list:
-                    for item in inner:
-                        if item is not None:
-                            run(item, scope, group)
-                else:
-                    run(inner, scope, group)
-
-        return make_few
-    find = runs.get
-
-    def make(value: Any, scope: Scope, group: int) -> None:
-        for name, inner in value.items():
-            run = find(name)
-            if run is None or inner is None:
-                continue
-            if inner.__class__ is list:
-                for item in inner:
-                    if item is not None:
-                        run(item, scope, group)
-            else:
-                run(inner, scope, group)
-
-    return make
-
-
-def _indexed(run: Maker, items: dict[int, Maker]) -> Maker:
-    """A property of which single items are wanted, and perhaps all of them too."""
-
-    def make(value: Any, scope: Scope, group: int) -> None:
-        found = value if isinstance(value, list) else [] if value is None else [value]
-        for item in found:
-            if item is not None:
-                run(item, scope, group)
-        for at, one in items.items():
-            if at < len(found) and found[at] is not None:
-                one(found[at], scope, group)
-
-    return make

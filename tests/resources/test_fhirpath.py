@@ -9,7 +9,8 @@ import pytest
 from resources import fhirpath
 from resources.definitions import load
 from resources.errors import FhirError
-from resources.fhirpath import Computed, Filter, Index, NotSimple, Typed
+from resources.fhirpath import Computed, Filter, Index, Typed
+from resources.fhirpath_syntax import NotSimple
 
 DEFINITIONS = load()
 SAMPLES = {"boolean": True, "integer": 7, "positiveInt": 7, "unsignedInt": 7, "decimal": Decimal("1.50")}
