@@ -115,24 +115,23 @@ class Template:
 def template(resource: Resource, key: ResourceKey) -> Template:
     """The stored form of a valid `resource` under `key`; `resource` is not changed.
 
-    resourceType stands first. `id` and `meta` stay where they are; absent, they follow resourceType. What the client says about
+    resourceType stands first. `id` and `meta` stay where they are; absent, id follows resourceType and meta follows id. What the client says about
     versionId and lastUpdated is dropped; the other members keep their order.
     """
     stored: dict[str, Any] = {"resourceType": key.type}
+    hole = {"versionId": msgspec.Raw(_HOLE)}
+    lacks_meta = "meta" not in resource
     if "id" not in resource:
         stored["id"] = key.id
-    if "meta" not in resource:
-        if "id" in resource:
-            stored["id"] = key.id
-        stored["meta"] = {"versionId": msgspec.Raw(_HOLE)}
+        if lacks_meta:
+            stored["meta"] = hole
     for name, value in resource.items():
-        if name == "meta":
-            stored["meta"] = {
-                "versionId": msgspec.Raw(_HOLE),
-                **{part: known for part, known in value.items() if part not in ("versionId", "lastUpdated")},
-            }
-        elif name == "id":
+        if name == "id":
             stored["id"] = key.id
+            if lacks_meta:
+                stored["meta"] = hole
+        elif name == "meta":
+            stored["meta"] = hole | {part: v for part, v in value.items() if part not in ("versionId", "lastUpdated")}
         elif name != "resourceType":
             stored[name] = value
     head, _, tail = _ENCODER.encode(stored).partition(_HOLE)

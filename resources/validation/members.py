@@ -125,7 +125,7 @@ def objects(
             else:
                 found = walk(item, scope)
             if found is not None:
-                faults = _with(faults, name, found, value)
+                faults = _with(faults, name, found, value, companions)
         if not required <= value.keys():
             faults = _missing(faults, required, value)
         if choices:
@@ -166,13 +166,15 @@ def _choices(definition: TypeDefinition) -> tuple[tuple[Element, frozenset[str]]
     return tuple((definition.elements[element], frozenset(found)) for element, found in names.items())
 
 
-def _with(faults: Faults, name: str, found: Sequence[Fault], value: Mapping[str, Any]) -> Faults:
+def _with(
+    faults: Faults, name: str, found: Sequence[Fault], value: Mapping[str, Any], companions: Mapping[str, Property]
+) -> Faults:
     """`faults` and those found in member `name`; nulls of an array are settled by its companion."""
     if f"_{name}" in value:
         found = [fault for fault in found if not fault.null]
-    if not found:
-        return faults
-    return [*(faults or ()), *moved(step(name.removeprefix("_") if found[0].code != "structure" else name), found)]
+        if not found:
+            return faults
+    return [*(faults or ()), *moved(step(name[1:] if name in companions else name), found)]
 
 
 def _missing(faults: Faults, required: frozenset[str], value: Mapping[str, Any]) -> Faults:
