@@ -1,11 +1,14 @@
 """Search on every store: each node and test against `search.matching`, which decides by the entries alone; sorting and paging."""
 
 import random
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from resources.model import ResourceKey
+from search.dialects.sqlite import pages as pages_module
+from search.dialects.sqlite import plan
 from search.entries import (
     DateEntry,
     Entries,
@@ -26,8 +29,8 @@ from search.query import (
     CompositeTest,
     DateTest,
     HasId,
-    InCompartment,
     Include,
+    InCompartment,
     LastUpdated,
     Match,
     Not,
@@ -303,9 +306,6 @@ async def test_each_parameter_type_finds_what_the_entries_say(store, world, name
 
 @pytest.mark.parametrize("driven", ["few", "many"])
 async def test_results_do_not_depend_on_what_drives(store, world, driven, monkeypatch):
-    from search.dialects.sqlite import pages as pages_module
-    from search.dialects.sqlite import plan
-
     limit = 10_000 if driven == "few" else 1
     monkeypatch.setattr(plan, "ENOUGH", limit)
     monkeypatch.setattr(plan, "FEW", limit)
@@ -345,8 +345,6 @@ def sort_value(world, store_rids, key, sort):
 @pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 @pytest.mark.parametrize("name", ["code", "both", "text", "date", "n", "q", "url"])
 async def test_sorting_puts_missing_last_and_pages_both_ways(store, world, monkeypatch, name, descending, selective):
-    from search.dialects.sqlite import pages as pages_module
-
     monkeypatch.setattr(pages_module, "ENOUGH", 10_000 if selective else 0)
     sort = SortKey(name, P[name], descending)
     where = Not(HasId(("o3",)))
@@ -431,8 +429,6 @@ async def test_reverse_chains(store, make):
 
 
 async def test_owners_restrict(store, make):
-    from dataclasses import replace
-
     mine = replace(make.put("Observation/a"), organizations=(ORGANIZATION,))
     await store.commit(make.unit(mine, make.put("Observation/b")))
     assert await names(store, Query("Observation", OwnedBy((ORGANIZATION,)))) == [("Observation/a", "match")]

@@ -1,6 +1,7 @@
 """The write and read side of the port, on every store: versions, conflicts, atomicity, order, history."""
 
 import asyncio
+import itertools
 import json
 import os
 
@@ -207,12 +208,12 @@ async def test_updated_is_strictly_increasing_over_processes(open_store, make):
             finally:
                 os._exit(status)
         children.append(child)
-    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert [(await asyncio.to_thread(os.waitpid, child, 0))[1] for child in children] == [0, 0, 0]
     store = open_store()
     page = await store.history(HistoryQuery(None, None, 1000), EVERYTHING)
     times = [version.updated for version in page.versions]
     assert len(times) == 90
-    assert all(later > earlier for later, earlier in zip(times, times[1:], strict=False))
+    assert all(later > earlier for later, earlier in itertools.pairwise(times))
     await store.close()
 
 

@@ -20,7 +20,7 @@ from search.dialects.sqlite import TABLES
 from search.entries import Entries, TokenEntry
 from search.narrowing import EVERYTHING
 from search.parameters import Parameter
-from search.query import All, Match, Not, Query, StringTest, TokenTest
+from search.query import All, Match, Not, Query, TokenTest
 
 pytestmark = pytest.mark.anyio
 CODE = Parameter("Observation", "code", "token", "", None)
@@ -178,12 +178,8 @@ async def test_what_exceeds_the_inline_budget_answers_the_same_from_a_thread(pat
 async def test_a_search_past_its_deadline_is_503_timeout(path):
     store = SqliteStore.open(path, SqliteOptions(inline=-1.0, deadline=-1.0))
     store.commit_sync([write(f"o{n}") for n in range(3000)])
-    slow = Query(
-        "Observation", Not(Match(Parameter("Observation", "t", "string", "", None), StringTest("contains", "x")))
-    )
     with pytest.raises(FhirError) as caught:
         await store.search(Query("Observation", All(), count=0), EVERYTHING)
-        await store.search(slow, EVERYTHING)
     assert (caught.value.status, caught.value.issues[0].code) == (503, "timeout")
     await store.close()
 
@@ -228,7 +224,8 @@ migrations.migrate(Dying(inner), connection.FileLock(path))
 
 @pytest.mark.serial
 async def test_a_killed_migration_is_done_again(path):
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    command = [sys.executable, "-c", KILLED, str(path)]
+    killed = await asyncio.to_thread(subprocess.run, command, check=False)
     assert killed.returncode == 9
     store = SqliteStore.open(path)
     assert layout(store.writer._connection) == TABLES

@@ -106,7 +106,7 @@ def test_the_text_depends_on_the_shape_alone(numbers, sort):
         Query("Observation", of("22'); DROP TABLE x", "b'", 9, Decimal("2.5")), sort),
     ):
         page = dialect.page(query, numbers)
-        texts.add(tuple(s.sql for s in page.statements) + (dialect.total(query, numbers).sql,))
+        texts.add((*(s.sql for s in page.statements), dialect.total(query, numbers).sql))
     assert len(texts) == 1
     assert "DROP" not in str(texts)
 

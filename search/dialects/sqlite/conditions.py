@@ -228,7 +228,8 @@ def _before(edge: _Bound, width: int) -> _Bound:
 
 def _spans(table: str, both: Sql, prefix: Prefix, low: _Bound, high: _Bound, width: int) -> list[Range]:
     """The ranges of a test on [low, high]; rows up to `width` wide are found by their lower end."""
-    sql, values = both
+    sql: str = both[0]
+    values: Values = both[1]
     bound: Sql = ("1", ())
     match prefix:
         case "gt":
