@@ -91,24 +91,33 @@ class _Compiler:
             case ("name", source, name):
                 return tuple(child for place in self.places(source) for child in self.children(place, name))
             case ("index", source, at):
-                return tuple(
-                    Place((*place.steps, Index(at)), place.type, place.element, place.rooted)
-                    for place in self.places(source)
-                )
+                return self.items(source, at)
             case ("call", source, "as" | "ofType", ("name", ("this",), name)):
                 return self.of_type(source, name)
             case ("call", source, "where", condition):
-                return self.filtered(source, _condition(condition))
+                return self.filtered(source, condition)
             case ("call", source, "extension", ("literal", str(url))):
                 inner = tuple(child for place in self.places(source) for child in self.children(place, "extension"))
                 wanted = Filter(f"url={url}", lambda value, _resource: value.get("url") == url)
                 return tuple(Place((*place.steps, wanted), place.type, place.element, place.rooted) for place in inner)
         raise NotSimple(str(tree[0]))
 
-    def filtered(self, source: Syntax, condition: Filter) -> tuple[Place, ...]:
-        return tuple(
-            Place((*place.steps, condition), place.type, place.element, place.rooted) for place in self.places(source)
-        )
+    def items(self, source: Syntax, at: int) -> tuple[Place, ...]:
+        """One item of a property of the root; deeper, FHIRPath counts over all parents together, which a place cannot."""
+        found = self.places(source)
+        if any(len(place.steps) != 1 for place in found):
+            raise NotSimple(f"[{at}] below a property of the root")
+        return tuple(Place((*place.steps, Index(at)), place.type, place.element, place.rooted) for place in found)
+
+    def filtered(self, source: Syntax, condition: Syntax) -> tuple[Place, ...]:
+        """The places that satisfy a condition; a comparison needs a property that does not repeat."""
+        found, wanted = self.places(source), _condition(condition)
+        if condition[0] == "=":
+            for place in found:
+                compared = self.definitions.types[place.type].properties.get(condition[1][2])
+                if compared is None or compared.element.max != 1:
+                    raise NotSimple(wanted.text)
+        return tuple(Place((*place.steps, wanted), place.type, place.element, place.rooted) for place in found)
 
     def of_type(self, source: Syntax, name: str) -> tuple[Place, ...]:
         return tuple(place for place in self.places(source) if self.is_a(place.type, name))

@@ -153,6 +153,8 @@ def test_where_resolve_is_reads_the_type_that_a_reference_names(reference, kept)
         ("Patient.name.given.first()", [("string", "A")]),
         ("Patient.name.family.startsWith('C')", [("boolean", True)]),
         ("Patient.telecom.count()", [("integer", 3)]),
+        ("Patient.name.given[2]", [("string", "B")]),
+        ("Patient.name.where(given='C').family", []),
         ("Patient.telecom.where(system = 'fax' or system = 'email').value", [("string", "2")]),
         ("Resource.name.family | Patient.name.given.last()", [("string", "C"), ("string", "B")]),
     ],
