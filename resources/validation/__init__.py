@@ -62,13 +62,18 @@ def _broken(
 ) -> list[Fault]:
     """The invariants that do not hold, less those that the walker has reported already."""
     said = {(fault.path, fault.text.partition(":")[0]) for fault in known}
+    broken = [
+        (value, constraint)
+        for invariant, value, scope in tasks
+        for constraint in invariant(value, scope.resource, scope.root)
+    ]
+    paths = locate(resource, [value for value, _ in broken]) if broken else {}
     faults = []
-    for invariant, value, scope in tasks:
-        for constraint in invariant(value, scope.resource, scope.root):
-            path = locate(resource, value)
-            if (path, constraint.key) not in said:
-                said.add((path, constraint.key))
-                faults.append(Fault(path, "invariant", f"{constraint.key}: {constraint.human}"))
+    for value, constraint in broken:
+        path = paths.get(id(value), "")
+        if (path, constraint.key) not in said:
+            said.add((path, constraint.key))
+            faults.append(Fault(path, "invariant", f"{constraint.key}: {constraint.human}"))
     return faults
 
 

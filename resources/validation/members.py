@@ -41,7 +41,7 @@ def lists(walk: Walk, *, primitive: bool) -> Walk:
             else:
                 found = walk(item, scope)
             if found is not None:
-                faults = [*(faults or ()), *moved(f"[{index}]", found)]
+                faults = _added(faults, moved(f"[{index}]", found))
         return faults
 
     return check
@@ -174,7 +174,15 @@ def _with(
         found = [fault for fault in found if not fault.null]
         if not found:
             return faults
-    return [*(faults or ()), *moved(step(name[1:] if name in companions else name), found)]
+    return _added(faults, moved(step(name[1:] if name in companions else name), found))
+
+
+def _added(faults: Faults, more: list[Fault]) -> list[Fault]:
+    """`faults` with `more` at their end, in place: a body may have very many."""
+    if faults is None:
+        return more
+    faults.extend(more)
+    return faults
 
 
 def _missing(faults: Faults, required: frozenset[str], value: Mapping[str, Any]) -> Faults:

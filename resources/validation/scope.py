@@ -3,7 +3,7 @@
 Specification: https://hl7.org/fhir/R4/references.html#contained
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from resources.definitions.model import Constraint
@@ -33,28 +33,29 @@ class Scope:
 
     def unresolved(self) -> list[Fault]:
         """The faults of the local references, once all contained resources are known."""
-        faults = []
+        wrong: list[tuple[Any, str, str]] = []
         for node, text in self.local:
             if len(text) > 1 and text[1:] not in self.contained:
-                path = f"{locate(self.root, node)}.reference"
-                faults.append(Fault(path, "invariant", "ref-1: no contained resource has this id"))
+                wrong.append((node, "invariant", "ref-1: no contained resource has this id"))
         for node, text, allowed in self.typed:
             kind = self.contained.get(text[1:]) if len(text) > 1 else self.root.get("resourceType")
             if kind and kind not in allowed:
-                path = f"{locate(self.root, node)}.reference"
-                faults.append(Fault(path, "value", f"must refer to one of: {', '.join(sorted(allowed))}"))
-        return faults
+                wrong.append((node, "value", f"must refer to one of: {', '.join(sorted(allowed))}"))
+        paths = locate(self.root, [node for node, _, _ in wrong]) if wrong else {}
+        return [Fault(f"{paths.get(id(node), '')}.reference", code, text) for node, code, text in wrong]
 
 
-def locate(root: Any, node: Any) -> str:
-    """The path of the value `node` (compared by identity) inside `root`: `.name[0].given[1]`; "" for the root itself."""
+def locate(root: Any, nodes: Iterable[Any]) -> dict[int, str]:
+    """The first path of each of the values `nodes` (by identity) inside `root`, under its id(): `.name[0].given[1]`."""
+    wanted = {id(node) for node in nodes}
+    found: dict[int, str] = {}
     waiting: list[tuple[str, Any]] = [("", root)]
-    while waiting:
+    while waiting and len(found) < len(wanted):
         path, value = waiting.pop()
-        if value is node:
-            return path
+        if id(value) in wanted:
+            found.setdefault(id(value), path)
         if value.__class__ is dict:
             waiting.extend((f"{path}.{name.removeprefix('_')}", inner) for name, inner in reversed(value.items()))
         elif value.__class__ is list:
             waiting.extend((f"{path}[{index}]", inner) for index, inner in reversed(tuple(enumerate(value))))
-    return ""
+    return found

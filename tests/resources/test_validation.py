@@ -205,3 +205,17 @@ def test_us_core_examples_are_valid(path):
                     assert told(resource) == [], member.name
                     seen += 1
     assert seen > 100
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        {"resourceType": "Patient", "name": [{"given": [1] * 30_000}]},
+        {"resourceType": "Patient", "name": [{}] * 30_000},
+        {"resourceType": "Patient", **{f"unheardOf{n}": n for n in range(30_000)}},
+        {"resourceType": "Patient", "generalPractitioner": [{"reference": f"#{n}"} for n in range(30_000)]},
+    ],
+    ids=["bad strings", "empty objects", "unknown elements", "dangling references"],
+)
+def test_very_many_faults_cost_no_more_than_their_number(resource):
+    assert len(VALIDATOR.validate(resource)) == 30_000
