@@ -80,6 +80,6 @@ def _statement(composed: Composed) -> bytes:
         version=version("fhir-server"),
         date=instant(composed.begun),
         codes=codes,
-        parameters={kind: composed.registry.all(kind) for kind in composed.definitions.resource_types},
+        parameters={kind: composed.registry.searchable(kind) for kind in composed.definitions.resource_types},
         options=composed.options,
     )
