@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from resources.errors import FhirError
 from resources.model import ResourceKey
 from search.dialects.sqlite import pages as pages_module
 from search.dialects.sqlite import plan
@@ -471,3 +472,21 @@ async def test_includes_are_of_the_page_once_and_inside_the_narrowing(store, mak
 async def test_a_count_of_zero_counts(store, world):
     page = await store.search(Query("Observation", Not(HasId(("o3",))), count=0), EVERYTHING)
     assert (page.rows, page.total, page.more) == ((), 39, False)
+
+
+async def test_over_the_cap_of_includes_a_page_has_fewer_matches(open_store, make):
+    store = open_store(include_limit=2)
+    for i in "1234":
+        await store.commit(make.unit(make.put(f"Patient/{i}")))
+        await store.commit(make.unit(make.put(f"Observation/{i}", entries=make.tagged("x", f"Patient/{i}"))))
+    everyone = make.tagged("y", *(f"Patient/{i}" for i in "123"))
+    await store.commit(make.unit(make.put("Observation/all", entries=everyone)))
+    include = (Include("Observation", P["subject"], None, reverse=False),)
+    query = Query("Observation", Match(P["code"], TokenTest(None, ("x",))), includes=include)
+    page = await store.search(query, EVERYTHING)
+    assert [str(row.stored.key) for row in page.rows] == ["Observation/1", "Observation/2", "Patient/1", "Patient/2"]
+    assert page.more
+    with pytest.raises(FhirError) as caught:
+        await store.search(replace(query, where=HasId(("all",))), EVERYTHING)
+    assert (caught.value.status, caught.value.issues[0].code) == (403, "too-costly")
+    await store.close()

@@ -142,3 +142,11 @@ def test_walking_an_order_sorts_nothing(name):
         plan = numbers.connection.execute(f"EXPLAIN QUERY PLAN {statement.sql}", (*statement.values, 20)).fetchall()
         assert not any("TEMP B-TREE" in detail for *_, detail in plan), plan
     numbers.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "stored"),
+    [("1.25", "03800000001250"), ("-1.25", "017fffffffecaeff"), ("0", "02"), ("120", "038000000212")],
+)
+def test_number_keys_are_the_documented_bytes(number, stored):
+    assert key(Decimal(number)).hex() == stored

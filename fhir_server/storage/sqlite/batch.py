@@ -65,8 +65,8 @@ class Batch:
         self._connection = connection
         self._catalog = catalog
         self._matches = matches
-        self._next = connection.execute("SELECT coalesce(max(rid), 0) + 1 FROM resource").fetchone()[0]
-        self._last = connection.execute(
+        self._next: int = connection.execute("SELECT coalesce(max(rid), 0) + 1 FROM resource").fetchone()[0]
+        self._last: int = connection.execute(
             "SELECT coalesce(max(updated), 0) FROM resource INDEXED BY resource_updated WHERE version > 0"
         ).fetchone()[0]
         self._looked: dict[ResourceKey, _Resource] = {}
@@ -142,7 +142,7 @@ class Batch:
                 )
             )  # fmt: skip
         if resource.rid == 0:
-            resource.rid = self.known(resource.key)
+            resource.rid = self._catalog.numbers.rids.get(resource.key) or self._allot(resource.key)
         self._last = max(time.time_ns() // 1000, self._last + 1)
         resource.version += 1
         resource.updated, resource.state, resource.method = self._last, state, METHODS.index(method)
@@ -177,11 +177,13 @@ class Batch:
     def known(self, key: ResourceKey) -> int:
         """The row number of a resource; one that was never heard of gets the next."""
         rid = self._catalog.rid(key)
-        if rid < 0:
-            rid = self._next
-            self._next += 1
-            self._stubs[rid] = key
-            self._catalog.numbers.keep_rid(key, rid)
+        return rid if rid > 0 else self._allot(key)
+
+    def _allot(self, key: ResourceKey) -> int:
+        rid = self._next
+        self._next += 1
+        self._stubs[rid] = key
+        self._catalog.numbers.keep_rid(key, rid)
         return rid
 
     def _insert(self, sql: str, values: tuple[object, ...]) -> int:
