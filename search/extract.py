@@ -12,7 +12,7 @@ Specification: https://hl7.org/fhir/R4/search.html, https://hl7.org/fhir/R4/comp
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
-from typing import Any, Protocol
+from typing import Any
 
 from resources import fhirpath
 from resources.definitions import Definitions
@@ -21,24 +21,12 @@ from resources.fhirpath_syntax import NotSimple
 from resources.model import Resource, ResourceKey
 from search import types
 from search.entries import Entries
-from search.parameters import Parameter
+from search.parameters import COLUMNS, Parameter, Registry
 from search.tree import Tree, compiled
 from search.types.making import Maker, Making, Scope
 
-# What the store keeps as columns, not as entries.
-_COLUMNS = frozenset({"_id", "_lastUpdated"})
 # How a compartment's definition names the resource whose compartment it is.
 _ITSELF = "{def}"
-
-
-class Registry(Protocol):
-    """What extraction asks of the registry of search parameters."""
-
-    def stored(self, type_name: str) -> tuple[Parameter, ...]:
-        """The parameters of the type that have rows of their own."""
-
-    def find(self, type_name: str, code: str) -> Parameter | None:
-        """The parameter with the code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +132,7 @@ class _Planner:
 
     def plan(self, registry: Registry) -> _Plan:
         for parameter in registry.stored(self.type):
-            if parameter.expression is not None and parameter.code not in _COLUMNS and parameter.type != "special":
+            if parameter.expression is not None and parameter.code not in COLUMNS and parameter.type != "special":
                 self.add(parameter)
         compartments = set()
         for compartment in self.definitions.compartments.values():

@@ -126,6 +126,10 @@ def _every(entries: Entries) -> Iterator[types.Entry]:
 
 
 def _present(parameter: Parameter, entries: Entries) -> bool:
+    if parameter.alternatives:
+        return any(_present(one, entries) for one in parameter.alternatives)
+    if parameter.conjunction:
+        return all(_present(one, entries) for one in parameter.components)
     rows = {row for component in parameter.components for row in _rows(component)} | set(_rows(parameter))
     return any(
         entry.parameter in rows
@@ -138,12 +142,16 @@ def _present(parameter: Parameter, entries: Entries) -> bool:
 
 
 def _tuples(parameter: Parameter, parts: tuple[Test, ...], entries: Entries) -> bool:
-    """Whether one tuple (group) satisfies every part."""
+    """Whether one tuple (group) satisfies every part; a conjunction has no groups, of alternatives one suffices."""
+    if parameter.alternatives:
+        return any(_tuples(one, parts, entries) for one in parameter.alternatives)
     groups: set[int] | None = None
     for component, test in zip(parameter.components, parts, strict=True):
         rows = _rows(component)
         found = {
-            entry.group for entry in _candidates(test, entries) if entry.parameter in rows and types.match(entry, test)
+            0 if parameter.conjunction else entry.group
+            for entry in _candidates(test, entries)
+            if entry.parameter in rows and types.match(entry, test)
         }
         groups = found if groups is None else groups & found
     return bool(groups)

@@ -118,3 +118,16 @@ def test_what_needs_other_resources_is_refused(node):
     with pytest.raises(FhirError) as caught:
         holds(node)
     assert (caught.value.status, caught.value.issues[0].code) == (400, "not-supported")
+
+
+def test_composites_of_the_root_are_conjunctions_and_unions_alternatives():
+    plain = Parameter("Observation", "both", "composite", "", "x", (), (CODE, NAME), (), None, conjunction=True)
+    either = Parameter("Observation", "either", "composite", "", "x", (), (CODE, NAME), alternatives=(PAIR, plain))
+    assert holds(find(plain, "a$ev"))
+    assert not holds(find(plain, "a$x"))
+    assert holds(Present(plain))
+    assert not holds(Present(plain), Entries(tokens=ENTRIES.tokens))
+    assert holds(Present(either), Entries(tokens=ENTRIES.tokens))
+    other = Parameter("Observation", "either", "composite", "", "x", (), (CODE, NAME), alternatives=(plain,))
+    assert holds(find(other, "a$ev"))
+    assert not holds(find(other, "b$ev"))
