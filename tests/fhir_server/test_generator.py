@@ -7,6 +7,10 @@ from datetime import datetime
 import pytest
 
 from fhir_server.generator import bundles, generate, run
+from resources import json_format
+from resources.definitions import load
+from resources.validation import Validator
+from resources.validation.invariants import Invariants
 
 PATIENTS = 60
 SEED = 11
@@ -48,6 +52,12 @@ def test_the_same_seed_gives_the_same_bytes():
 
 def test_another_seed_gives_another_hospital():
     assert list(generate(5, 3))[-1] != list(generate(5, 4))[-1]
+
+
+def test_everything_is_valid_and_keeps_all_invariants():
+    validator = Validator(load(), Invariants(load().types))
+    for body in generate(PATIENTS, SEED):
+        assert validator.validate(json_format.decode(body)) == []
 
 
 def test_a_patient_has_about_as_many_resources_as_wanted(patients):

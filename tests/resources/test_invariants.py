@@ -12,6 +12,7 @@ import pytest
 from resources import json_format
 from resources.definitions import load
 from resources.definitions.model import Constraint
+from resources.validation import Validator
 from resources.validation.invariants import Invariants
 from resources.validation.invariants.compiler import violation
 from resources.validation.invariants.decisions import ELSEWHERE, EMPTY_FAILS
@@ -33,6 +34,11 @@ CANNOT_BE_BROKEN = {
 @pytest.fixture(scope="session")
 def types():
     return load().types
+
+
+@pytest.fixture(scope="session")
+def validator(types):
+    return Validator(load(), Invariants(types))
 
 
 @pytest.fixture(scope="session")
@@ -229,6 +235,85 @@ def places(value, kind, resource, root, types):
             if isinstance(item, dict):
                 outer = root if name == "contained" or found.type != "Resource" else None
                 yield from places(item, found.type, resource, outer, types)
+
+
+STRUCTURAL = {"ele-1"}
+"""What is a fault of structure, so that no invariant is named."""
+SAME = {"txt-2": "txt-1"}
+"""htmlChecks() is one function with two keys; the walker names the first."""
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_the_resource_before_it_is_broken_is_valid(validator, name):
+    assert validator.validate(json_format.decode(json.dumps(BASES[name]).encode())) == []
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
+def test_a_broken_resource_breaks_exactly(validator, case):
+    issues = validator.validate(resource_of(case))
+    named = {issue.diagnostics.partition(":")[0] for issue in issues if issue.code == "invariant"}
+    if set(case["expect"]) <= STRUCTURAL:
+        assert issues
+        assert not named
+    else:
+        assert named == {SAME.get(key, key) for key in case["expect"]}
+        assert {issue.code for issue in issues} == {"invariant"}
+
+
+def test_invariants_can_be_turned_off():
+    broken = {"resourceType": "Appointment", "status": "booked", "participant": [{"status": "accepted"}]}
+    assert Validator(load()).validate(broken) == []
+
+
+def entries(folder, pattern):
+    for path in sorted(folder.glob(pattern)):
+        for entry in json_format.decode(gzip.decompress(path.read_bytes()))["entry"]:
+            yield path.name, entry["resource"]
+
+
+@pytest.mark.shared
+def test_all_synthea_resources_keep_all_invariants(validator):
+    broken = [
+        (name, resource["id"], validator.validate(resource))
+        for name, resource in entries(SHARED / "synthea", "*.json.gz")
+        if validator.validate(resource)
+    ]
+    assert broken == []
+
+
+def package(path):
+    """The resources of a package of definitions or examples."""
+    with tarfile.open(path) as archive:
+        for member in archive:
+            name = member.name.rpartition("/")[2]
+            if member.isfile() and name.endswith(".json") and name[0] not in "._" and name != "package.json":
+                body = archive.extractfile(member).read()
+                if b'"resourceType"' in body:
+                    yield member.name, json_format.decode(body)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("version", ["6.1.0", "7.0.0"])
+def test_all_resources_of_us_core_keep_all_invariants(validator, version):
+    broken = {}
+    for name, resource in package(SHARED / "us-core" / f"hl7.fhir.us.core-{version}.tgz"):
+        named = [issue for issue in validator.validate(resource) if issue.code == "invariant"]
+        if named:
+            broken[name] = named
+    assert broken == {}
+
+
+@pytest.mark.shared
+@pytest.mark.full
+def test_the_extensions_pack_breaks_one_invariant_and_that_rightly(validator):
+    """One definition says requirements on the root of its differential (sdf-9)."""
+    broken = {
+        (name, issue.diagnostics.partition(":")[0])
+        for name, resource in package(SHARED / "fhir-packages" / "hl7.fhir.uv.extensions.r4-5.3.0.tgz")
+        for issue in validator.validate(resource)
+        if issue.code == "invariant"
+    }
+    assert broken == {("package/StructureDefinition-operationoutcome-instance-id.json", "sdf-9")}
 
 
 # fhirpathpy searches where R4 means the whole value (eld-19), and fails on some comparisons and on resolve()
