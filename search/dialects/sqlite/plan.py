@@ -377,8 +377,10 @@ class Planner:
 
     def _fewest(self, found: list[tuple[Source, int]]) -> tuple[Source, int]:
         for source, at in found:
-            count = self.counted(source, FEW)
-            if count < FEW:
+            # a patient's rows are few enough even when they are some hundred: counting everything else would cost more
+            few = FEW if source.rank > 1 else FEW * 4
+            count = self.counted(source, few)
+            if count < few:
                 return replace(source, count=count), at
         best: tuple[Source, int] | None = None
         smallest = ENOUGH
