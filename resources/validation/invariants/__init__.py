@@ -70,7 +70,7 @@ class Invariants:
             kept.append(constraint)
         if not kept:
             return None
-        text = _function(conditions, only_objects=only_objects)
+        text = _function(conditions, only_objects=only_objects, memories=names.memories)
         scope: dict[str, Any] = {**_RUNTIME, "descend": self._descend, "K": kept, "S": names.sets}
         # the text is made from HL7's definitions that the package ships, never from a request
         exec(compile(text, f"<invariants of {owner}>", "exec"), scope)  # noqa: S102
@@ -78,10 +78,12 @@ class Invariants:
         return check
 
 
-def _function(conditions: Mapping[str, Sequence[int]], *, only_objects: bool) -> str:
+def _function(conditions: Mapping[str, Sequence[int]], *, only_objects: bool, memories: int) -> str:
     lines = ["def check(n, r, q):", "    found = ()"]
     if only_objects:
         lines += ["    if n.__class__ is not dict:", "        return found"]
+    if memories:
+        lines.append("    m = {}")
     for condition, indexes in conditions.items():
         broken = "".join(f"K[{index}], " for index in indexes)
         lines += [f"    if {condition}:", f"        found += ({broken})"]

@@ -26,6 +26,7 @@ from resources.validation.invariants.flows import (
     is_primitive,
     items,
     loop,
+    member,
     present,
     step,
     walk,
@@ -182,9 +183,7 @@ def _membership(item: Node, collection: Node, scope: Scope) -> Truth:
         first = repr(literals[0])
         return Truth(f"({value.code} in {literals!r})", f"({value.otherwise(first)} not in {literals!r})")
     wanted = scope.names()
-    found = " or ".join(
-        f"any({flow.item} == {wanted} {loop(flow.clauses)})" for flow in walk(_flows(collection, scope), scope.names)
-    )
+    found = " or ".join(member(wanted, flow, scope.names) for flow in _flows(collection, scope))
     each_value = f"for {wanted} in some({value.code})"
     return Truth(f"any({found} {each_value})", f"any(not ({found}) {each_value})")
 
@@ -310,8 +309,8 @@ def _call(flow: Flow, name: str, arguments: tuple[Node, ...], scope: Scope) -> t
     if name == "select":
         return _select(source, arguments[0], scope)
     if name == "intersect":
-        kept = f"if {source.item} in [*{each(_flows(arguments[0], scope), names)}]"
-        return (replace(source, clauses=(*source.clauses, kept)),)
+        kept = " or ".join(member(source.item, other, names) for other in _flows(arguments[0], scope))
+        return (replace(source, clauses=(*source.clauses, f"if {kept}")),)
     if name in {"first", "tail"}:
         clause = f"for {variable} in {'head' if name == 'first' else 'tail'}({items(source, names)})"
         return (Flow((clause,), variable, source.types, name == "first", guard=source.guard, kind=source.kind),)

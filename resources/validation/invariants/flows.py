@@ -7,12 +7,14 @@ existence can be asked of the dict itself.
 Specification: https://hl7.org/fhirpath/N1/#path-selection
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from resources.definitions.model import Property, TypeDefinition
 from resources.validation.invariants.grammar import UnsupportedExpressionError
 
+_VARIABLE = re.compile(r"\bv\d+\b")
 WIDE = 6
 """From this many property names on, existence of a choice is asked of the whole set at once."""
 
@@ -31,16 +33,22 @@ class Flow:
 
 
 class Names:
-    """Fresh variable names within one compiled function, and the sets its text speaks of as `S[0]`, `S[1]`..."""
+    """Fresh variable names within one compiled function, the sets its text speaks of as `S[0]`, and its memories by number."""
 
     def __init__(self) -> None:
         self._count = 0
+        self.memories = 0
         self.sets: list[frozenset[str]] = []
 
     def __call__(self) -> str:
         """`v1`, `v2`..."""
         self._count += 1
         return f"v{self._count}"
+
+    def memory(self) -> int:
+        """The number of a collection that is made at most once per call."""
+        self.memories += 1
+        return self.memories - 1
 
     def constant(self, names: Iterable[str]) -> str:
         """The text that stands for a set."""
@@ -124,6 +132,22 @@ def each(flows: tuple[Flow, ...], names: Names) -> str:
     """All items of several flows, as one Python iterable."""
     parts = [items(flow, names) for flow in flows]
     return parts[0] if len(parts) == 1 else f"chain({', '.join(parts)})"
+
+
+def member(value: str, flow: Flow, names: Names) -> str:
+    """Whether `value` is among the items; items that depend on no loop around are remembered, so that loops stay linear."""
+    source = bound(flow, names)
+    text = items(source, names)
+    free = set(_VARIABLE.findall(text)) - {v for clause in source.clauses for v in _VARIABLE.findall(_bound_by(clause))}
+    if free:
+        return (
+            f"any({source.item} == {value} {loop(source.clauses)})" if source.clauses else f"({source.item} == {value})"
+        )
+    return f"has(m, {names.memory()}, {value}, lambda: {text})"
+
+
+def _bound_by(clause: str) -> str:
+    return clause.partition(" in ")[0] if clause.startswith("for ") else ""
 
 
 def exists(flow: Flow, names: Names) -> str:

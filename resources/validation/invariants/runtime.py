@@ -77,9 +77,8 @@ def children(node: Any) -> Iterator[Any]:
 def descender(types: Callable[[str], TypeDefinition | None]) -> Callable[[Any, str], Iterator[tuple[Any, str]]]:
     """`descend(node, type)`: all descendants with the name of their type, depth first, extensions of primitives included."""
 
-    def descend(node: Any, type_name: str) -> Iterator[tuple[Any, str]]:
-        if node.__class__ is not dict:
-            return
+    def inside(node: Any, type_name: str) -> Iterator[tuple[Any, str, bool]]:
+        """The children; False for a companion, which is no child but holds some."""
         definition = types(node.get("resourceType", type_name))
         if definition is None:
             return
@@ -87,15 +86,22 @@ def descender(types: Callable[[str], TypeDefinition | None]) -> Callable[[Any, s
         for name, value in node.items():
             known = properties.get(name)
             known_type = known.type if known is not None else "Element" if name[0] == "_" else None
-            if known_type is None:
-                continue
-            for item in value if value.__class__ is list else (value,):
-                if item is None:
-                    continue
-                if name[0] != "_":
-                    yield item, known_type
+            if known_type is not None:
+                for item in value if value.__class__ is list else (value,):
+                    if item is not None:
+                        yield item, known_type, name[0] != "_"
+
+    def descend(node: Any, type_name: str) -> Iterator[tuple[Any, str]]:
+        waiting = [inside(node, type_name)] if node.__class__ is dict else []
+        while waiting:
+            for item, kind, child in waiting[-1]:
+                if child:
+                    yield item, kind
                 if item.__class__ is dict:
-                    yield from descend(item, known_type)
+                    waiting.append(inside(item, kind))
+                    break
+            else:
+                waiting.pop()
 
     return descend
 
@@ -112,6 +118,31 @@ def tail(items: Iterable[Any]) -> Iterable[Any]:
     return list(items)[1:]
 
 
+def frozen(value: Any) -> Any:
+    """A value that may be hashed: equal values give equal ones."""
+    if value.__class__ is dict:
+        return frozenset((name, frozen(inner)) for name, inner in value.items())
+    return tuple(map(frozen, value)) if value.__class__ is list else value
+
+
+def has(
+    memory: dict[int, tuple[set[Any], Iterator[Any]]], number: int, value: Any, make: Callable[[], Iterable[Any]]
+) -> bool:
+    """Whether a collection has the value; its items are made once, as far as they were needed."""
+    if number not in memory:
+        memory[number] = set(), iter(make())
+    seen, rest = memory[number]
+    wanted = frozen(value)
+    if wanted in seen:
+        return True
+    for item in rest:
+        known = frozen(item)
+        seen.add(known)
+        if known == wanted:
+            return True
+    return False
+
+
 def some(value: Any) -> tuple[Any, ...]:
     """The collection of one value, or none."""
     return () if value is None else (value,)
@@ -119,11 +150,8 @@ def some(value: Any) -> tuple[Any, ...]:
 
 def distinct(items: Iterable[Any]) -> bool:
     """FHIRPath isDistinct()."""
-    values = list(items)
-    try:
-        return len(values) == len(set(values))
-    except TypeError:
-        return not any(value in values[:index] for index, value in enumerate(values))
+    values = [frozen(item) for item in items]
+    return len(values) == len(set(values))
 
 
 def values(items: Iterable[Any]) -> Iterator[Any]:
@@ -255,6 +283,7 @@ FUNCTIONS: tuple[Callable[..., Any], ...] = (
     untyped,
     children,
     head,
+    has,
     tail,
     some,
     distinct,
