@@ -10,14 +10,13 @@ from typing import Any
 import structlog
 
 
-def configure_logging(level: str, role: str) -> None:
-    """Send all logs of this process to stderr. `level`: debug, info, warning or error; `role` tells the processes apart."""
+def configure_logging(level: str) -> None:
+    """Send all logs of this process to stderr. `level`: debug, info, warning or error. `process` is bound by who forks."""
     renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _with_role(role),
     ]
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
@@ -32,10 +31,3 @@ def configure_logging(level: str, role: str) -> None:
     root.handlers = [handler]
     root.setLevel(max(number, logging.WARNING))
 
-
-def _with_role(role: str) -> Any:
-    def add(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
-        event["role"] = role
-        return event
-
-    return add

@@ -92,7 +92,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 def supervise(settings: Settings) -> int:
     """Serve until a signal ends it; the exit code. Raises CannotServe."""
-    configure_logging(settings.log_level, "supervisor")
+    configure_logging(settings.log_level)
+    structlog.contextvars.bind_contextvars(process="supervisor")
     sys.setswitchinterval(SWITCH_INTERVAL)
     listener = listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})

@@ -13,7 +13,7 @@ import os, select, signal, sys, time
 from fhir_server.settings import Settings
 from fhir_server.supervisor import Child, listen, run_family
 from fhir_server.supervisor import configure_logging
-configure_logging("info", "supervisor")
+configure_logging("info")
 def steady(ready, lifeline):
     print("pid", os.getpid(), file=sys.stderr, flush=True)
     told = []
