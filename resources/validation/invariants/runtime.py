@@ -7,13 +7,15 @@ Specification: https://hl7.org/fhirpath/N1/#comparison
 """
 
 import re
+from calendar import monthrange
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
 from resources.definitions.model import TypeDefinition
 
+_MONTHS = 12
 _INTEGER = re.compile(r"[+-]?\d+")
 _TIME = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d):(\d\d(?:\.\d+)?)(Z|[+-]\d\d:\d\d)?)?)?)?")
 
@@ -245,14 +247,25 @@ def _compare_times(left: str, right: str) -> int | None:
     if first[4] and second[4]:
         if (first[7] is None) != (second[7] is None):
             return None
-        a, b = datetime.fromisoformat(left), datetime.fromisoformat(right)
-        return (a > b) - (a < b)
+        a, b = _seconds(first), _seconds(second)
+        return None if a is None or b is None else (a > b) - (a < b)
     for a_part, b_part in zip(first.groups()[:3], second.groups()[:3], strict=True):
         if a_part is None or b_part is None:
             return None
         if a_part != b_part:
             return (a_part > b_part) - (a_part < b_part)
     return None
+
+
+def _seconds(time: re.Match[str]) -> Decimal | None:
+    """Seconds since the year 1, the offset counted; a leap second is the next minute's first. None for 30 February."""
+    year, month, day, hour, minute = map(int, time.groups()[:5])
+    zone = time[7]
+    offset = 0 if zone in {None, "Z"} else int(f"{zone[0]}1") * (int(zone[1:3]) * 60 + int(zone[4:6]))
+    if not (1 <= month <= _MONTHS and year and 1 <= day <= monthrange(year, month)[1]):
+        return None
+    minutes = (date(year, month, day).toordinal() * 24 + hour) * 60 + minute - offset
+    return minutes * 60 + Decimal(time[6])
 
 
 def below(left: Any, right: Any) -> bool | None:
