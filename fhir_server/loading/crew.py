@@ -9,6 +9,8 @@ import fcntl
 import os
 import pickle
 import signal
+import sys
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -97,7 +99,10 @@ def _hire(life: Life, others: Sequence[_Member] = ()) -> _Member:
         code = 0
     except BrokenPipeError:  # the writer is gone: nobody is left to tell
         code = 0
+    except BaseException:  # the process ends here whatever it was, and this is all that remains of it
+        traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(code)
 
 

@@ -88,7 +88,10 @@ def _pass(
     report: Report,
     progress: Callable[[], None],
 ) -> None:
-    """Every file once. What is ready is gathered while more is ready, up to the size of a commit."""
+    """Every file once, the largest first so that all processes end together.
+
+    What is ready is gathered while more is ready, up to the size of a commit.
+    """
     gathered: list[tuple[Path, Unit]] = []
 
     def commit() -> None:
@@ -100,7 +103,8 @@ def _pass(
         gathered.clear()
         progress()
 
-    for told in heard(files, processes, life):
+    largest_first = sorted(files, key=lambda path: -path.stat().st_size)
+    for told in heard(largest_first, processes, life):
         for path, message in told:
             match message:
                 case Unit():
