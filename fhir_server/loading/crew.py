@@ -99,7 +99,7 @@ def _hire(life: Life, others: Sequence[_Member] = ()) -> _Member:
         code = 0
     except BrokenPipeError:  # the writer is gone: nobody is left to tell
         code = 0
-    except BaseException:  # the process ends here whatever it was, and this is all that remains of it
+    except BaseException:  # noqa: BLE001  (the process ends here whatever it was, and this is all that remains of it)
         traceback.print_exc()
     finally:
         sys.stderr.flush()
