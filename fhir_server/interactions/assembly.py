@@ -17,11 +17,14 @@ from fhir_server.interactions.options import RestOptions
 from fhir_server.interactions.prepare import Preparer
 from fhir_server.interactions.service import Service
 from fhir_server.storage.sqlite.connection import SqliteOptions
+from fhir_server.storage.sqlite.secret import cursor_secret
 from fhir_server.storage.sqlite.store import SqliteStore
 from resources.definitions import Definitions, load
 from resources.model import IdSource, instant
 from resources.validation import Validator
+from search.bundle import Cursors
 from search.extract import Extractor
+from search.limits import SearchLimits
 from search.parameters import Registry
 
 DATABASE = "fhir.sqlite"
@@ -36,33 +39,39 @@ class Composed:
     options: RestOptions
     definitions: Definitions
     registry: Registry
+    limits: SearchLimits
     preparer: Preparer
     begun: int
 
 
-def compose(base: str, aliases: Sequence[str], options: RestOptions) -> Composed:
+def compose(base: str, aliases: Sequence[str], options: RestOptions, limits: SearchLimits | None = None) -> Composed:
     """Read the definitions and put together what needs no store. `base` and `aliases` are FHIR base URLs."""
     definitions = load()
     registry = Registry(definitions)
     bases = (base, *aliases)
     preparer = Preparer(Validator(definitions), Extractor(definitions, registry, bases))
-    return Composed(base, tuple(aliases), options, definitions, registry, preparer, now())
+    return Composed(base, tuple(aliases), options, definitions, registry, limits or SearchLimits(), preparer, now())
 
 
 async def assemble(composed: Composed, folder: Path, store: SqliteOptions | None = None) -> Service:
     """Open the store in this process and put the Service together."""
-    table = table_of(ROUTES)
+    path, store = folder / DATABASE, store or SqliteOptions()
+    opened = SqliteStore.open(path, store)
     return Service(
         options=composed.options,
         base=composed.base,
         aliases=composed.aliases,
         types=frozenset(composed.definitions.resource_types),
-        store=SqliteStore.open(folder / DATABASE, store),
+        store=opened,
+        definitions=composed.definitions,
+        registry=composed.registry,
+        limits=composed.limits,
         preparer=composed.preparer,
+        cursors=Cursors(cursor_secret(path, store)),
         new_id=IdSource(),
         now=now,
         statement=cache(partial(_statement, composed)),
-        run=partial(answer_request, table),
+        run=partial(answer_request, table_of(ROUTES)),
     )
 
 

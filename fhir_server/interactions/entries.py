@@ -7,7 +7,7 @@ Specification: https://hl7.org/fhir/R4/http.html#transaction, https://hl7.org/fh
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -16,6 +16,7 @@ from fhir_server.http.negotiation import Prefer, response_format
 from fhir_server.http.request import FhirRequest, Pairs, query_pairs, split_general
 from fhir_server.http.response import FhirResponse
 from fhir_server.http.routes import shape_of
+from fhir_server.interactions.criteria import parsed
 from fhir_server.interactions.service import Service
 from resources.errors import FhirError, Issue
 from resources.model import Resource, is_id
@@ -176,6 +177,17 @@ def require_form(service: Service, entry: Entry) -> None:
         raise at(entry, 400, "invalid", said, ".resource.resourceType")
 
 
+def require_understood(service: Service, entry: Entry) -> None:
+    """400 for a search that cannot be understood: it fails a transaction before anything is written."""
+    if entry.method not in ("GET", "HEAD") or len(entry.segments) != 1 or entry.segments[0] not in service.types:
+        return
+    try:
+        query, _, _ = split_general(entry.query)
+        parsed(service, entry.segments[0], query, "strict", service.now())
+    except FhirError as error:
+        raise at(entry, error.status, error.issues[0].code, error.issues[0].diagnostics, ".request.url") from None
+
+
 def _shape(service: Service, entry: Entry) -> str:
     try:
         return shape_of(entry.segments, service.types)
@@ -195,6 +207,7 @@ def request_of(entry: Entry, outer: FhirRequest) -> FhirRequest:
 async def answer_entry(service: Service, entry: Entry, outer: FhirRequest) -> FhirResponse:
     """The entry's own answer; a fault stays inside it."""
     try:
-        return await service.run(service, request_of(entry, outer))
+        found = await service.run(service, request_of(entry, outer))
     except FhirError as error:
         return error_response(placed(error, entry))
+    return replace(found, body=b"") if entry.method == "HEAD" else found

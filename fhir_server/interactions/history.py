@@ -19,10 +19,12 @@ from fhir_server.interactions.service import Service
 from fhir_server.storage.port import HistoryQuery, Stored
 from resources.errors import FhirError
 from resources.model import instant
+from search.bundle import Cursor, scope
+from search.results import CURSOR
 from search.values import time_range
 
 _LATER = frozenset({"_at", "_list"})
-_KNOWN = frozenset({"_count", "_since", "page"})
+_KNOWN = frozenset({"_count", "_since", CURSOR})
 _STATUS = {"POST": "201 Created", "PUT": "200 OK", "PATCH": "200 OK", "DELETE": "204 No Content"}
 
 
@@ -34,7 +36,8 @@ async def history(service: Service, request: FhirRequest) -> FhirResponse:
     name = path[1] if len(path) > 1 else None
     count = _count(given.get("_count"), service)
     since = _since(given["_since"]) if "_since" in given else None
-    before = _opened(service, request, given["page"]) if "page" in given else None
+    bound = scope(request.narrowing.principal, "/".join(request.segments), sorted(given.items()))
+    before = _opened(service, given[CURSOR], bound) if CURSOR in given else None
     asked = HistoryQuery(kind, name, max(count, 1), since=since, before=before, total=name is not None or count == 0)
     page = await service.store.history(asked, request.narrowing)
     if name is not None and not page.versions and before is None and since is None:
@@ -42,7 +45,8 @@ async def history(service: Service, request: FhirRequest) -> FhirResponse:
     versions = page.versions if count else ()
     links = [("self", _url(service, request, given))]
     if versions and page.more:
-        after = {**given, "page": _sealed(service, request, versions[-1].updated)}
+        following = Cursor((versions[-1].updated,), backward=False, now=0)
+        after = {**given, CURSOR: service.cursors.seal(following, bound)}
         links.append(("next", _url(service, request, after)))
     return FhirResponse(200, history_bundle(service.base, versions, page.total, links))
 
@@ -101,6 +105,12 @@ def _since(text: str) -> int:
     if found is None:
         raise FhirError(400, "invalid", f"_since={text} is no date or instant (a + must be sent as %2B)")
     return found[0]
+
+
+def _opened(service: Service, text: str, bound: bytes) -> int:
+    (updated,) = service.cursors.open(text, bound).position
+    assert isinstance(updated, int)
+    return updated
 
 
 def _url(service: Service, request: FhirRequest, given: Mapping[str, str]) -> str:

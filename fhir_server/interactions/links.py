@@ -104,7 +104,9 @@ async def resolve_conditional(
     for text, places in asked.items():
         entry, link = places[0]
         try:
-            found = criterion(service, references.parse(text).type, text.partition("?")[2], "a conditional reference")
+            found = criterion(
+                service, references.parse(text).type, text.partition("?")[2], narrowing, "the conditional reference"
+            )
             key, guard = await _meaning(service, found, written, entries_of, narrowing)
         except FhirError as error:
             raise at(

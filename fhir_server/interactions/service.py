@@ -11,6 +11,10 @@ from fhir_server.http.response import FhirResponse
 from fhir_server.interactions.options import RestOptions
 from fhir_server.interactions.prepare import Preparer
 from fhir_server.storage.port import ResourceStore
+from resources.definitions import Definitions
+from search.bundle import Cursors
+from search.limits import SearchLimits
+from search.parameters import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,11 @@ class Service:
     aliases: tuple[str, ...]
     types: Collection[str]
     store: ResourceStore
+    definitions: Definitions
+    registry: Registry
+    limits: SearchLimits
     preparer: Preparer
+    cursors: Cursors
     new_id: Callable[[], str]
     now: Callable[[], int]
     statement: Callable[[], bytes]

@@ -21,8 +21,16 @@ from fhir_server.http.request import FhirRequest
 from fhir_server.http.response import FhirResponse
 from fhir_server.interactions.body import resource_of
 from fhir_server.interactions.conditions import current_version, retried
-from fhir_server.interactions.criteria import find, require_parsable
-from fhir_server.interactions.entries import Entry, answer_entry, at, entries_of, placed, require_form
+from fhir_server.interactions.criteria import find
+from fhir_server.interactions.entries import (
+    Entry,
+    answer_entry,
+    at,
+    entries_of,
+    placed,
+    require_form,
+    require_understood,
+)
 from fhir_server.interactions.links import Addresses, Links, Touched, resolve_conditional, rewrite
 from fhir_server.interactions.pace import Pace, pacer
 from fhir_server.interactions.prepare import checked, put, require_same_id, require_whole
@@ -131,8 +139,7 @@ async def _checked(service: Service, entries: Sequence[Entry], pace: Pace) -> di
     for entry in entries:
         try:
             require_form(service, entry)
-            if entry.method == "GET":
-                require_parsable(service, entry)
+            require_understood(service, entry)
             if entry.resource is not None:
                 links[entry.index] = _checked_resource(service, entry, entry.resource)
         except FhirError as error:

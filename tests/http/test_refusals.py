@@ -110,8 +110,8 @@ async def test_a_bad_resource_in_a_bundle_undoes_the_whole(client, body, status)
         pytest.param("GET", "Patient/_history?_at=2020", 400, "not-supported", id="_at"),
         pytest.param("GET", "Patient/_history?_since=x", 400, "invalid", id="a bad _since"),
         pytest.param("GET", "Patient/_history?_since=2020&_since=2021", 400, "invalid", id="_since twice"),
-        pytest.param("GET", "Patient/_history?page=forged", 400, None, id="a forged cursor"),
-        pytest.param("GET", "Patient?page=forged", 400, None, id="a forged search cursor"),
+        pytest.param("GET", "Patient/_history?_cursor=forged", 400, None, id="a forged cursor"),
+        pytest.param("GET", "Patient?_cursor=forged", 400, None, id="a forged search cursor"),
         pytest.param("GET", "metadata?mode=terminology", 400, "not-supported", id="TerminologyCapabilities"),
     ],
 )
