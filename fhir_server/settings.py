@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from fhir_server.interactions.options import RestOptions
 from fhir_server.storage.sqlite.connection import SqliteOptions
+from search.limits import SearchLimits
 
 PREFIX = "FHIR_"
 FILE_NAME = "fhir-server.toml"
@@ -54,6 +55,7 @@ class Settings(BaseSettings):
     )
     store: Annotated[SqliteOptions, Field(description="the SQLite store")] = SqliteOptions()
     rest: Annotated[RestOptions, Field(description="FHIR interactions")] = RestOptions()
+    search: Annotated[SearchLimits, Field(description="what one search may ask for")] = SearchLimits()
     grace: Annotated[float, Field(gt=0, le=600, description="seconds that requests in flight get at shutdown")] = 10.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="least severity that is logged")

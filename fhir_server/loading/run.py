@@ -122,7 +122,7 @@ def _pass(
 
 def _life(settings: Settings) -> Life:
     """Compose now, so that the processes share the tables; open the store in each of them."""
-    composed = compose(settings.base, settings.base_aliases, settings.rest)
+    composed = compose(settings.base, settings.base_aliases, settings.rest, settings.search)
     database = database_path(settings)
 
     async def live(next_file: Callable[[], Path | None], tell: Callable[[Message], None]) -> None:
