@@ -4,7 +4,7 @@ The serving application and the loader share it.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
@@ -41,7 +41,7 @@ class Composed:
     registry: Registry
     limits: SearchLimits
     preparer: Preparer
-    begun: int
+    statement: Callable[[], bytes]
 
 
 def compose(base: str, aliases: Sequence[str], options: RestOptions, limits: SearchLimits | None = None) -> Composed:
@@ -50,7 +50,8 @@ def compose(base: str, aliases: Sequence[str], options: RestOptions, limits: Sea
     registry = Registry(definitions)
     bases = (base, *aliases)
     preparer = Preparer(Validator(definitions), Extractor(definitions, registry, bases))
-    return Composed(base, tuple(aliases), options, definitions, registry, limits or SearchLimits(), preparer, now())
+    told = cache(partial(_statement, base, definitions, registry, options, instant(now())))
+    return Composed(base, tuple(aliases), options, definitions, registry, limits or SearchLimits(), preparer, told)
 
 
 async def assemble(composed: Composed, folder: Path, store: SqliteOptions | None = None) -> Service:
@@ -70,7 +71,7 @@ async def assemble(composed: Composed, folder: Path, store: SqliteOptions | None
         cursors=Cursors(cursor_secret(path, store)),
         new_id=IdSource(),
         now=now,
-        statement=cache(partial(_statement, composed)),
+        statement=composed.statement,
         run=partial(answer_request, table_of(ROUTES)),
     )
 
@@ -80,15 +81,15 @@ def now() -> int:
     return time.time_ns() // 1000
 
 
-def _statement(composed: Composed) -> bytes:
+def _statement(base: str, definitions: Definitions, registry: Registry, options: RestOptions, date: str) -> bytes:
     codes: dict[str, list[str]] = {"system": [], "type": []}
     for route in ROUTES:
         codes["type" if "{type}" in route.shape else "system"].extend(route.codes)
     return statement(
-        base=composed.base,
+        base=base,
         version=version("fhir-server"),
-        date=instant(composed.begun),
+        date=date,
         codes=codes,
-        parameters={kind: composed.registry.searchable(kind) for kind in composed.definitions.resource_types},
-        options=composed.options,
+        parameters={kind: registry.searchable(kind) for kind in definitions.resource_types},
+        options=options,
     )

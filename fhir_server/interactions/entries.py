@@ -21,6 +21,9 @@ from fhir_server.interactions.service import Service
 from resources.errors import FhirError, Issue
 from resources.model import Resource, is_id
 
+Target = tuple[tuple[str, ...], Pairs]
+"""An entry's URL: path segments below the base, query."""
+
 METHODS = ("DELETE", "POST", "PUT", "PATCH", "GET", "HEAD")
 """In the order in which a transaction carries them out."""
 
@@ -102,9 +105,10 @@ def entries_of(service: Service, bundle: Resource) -> tuple[Entry, ...]:
         raise FhirError(413, "too-costly", f"the Bundle has {len(raw)} entries; this server accepts {limit}")
     entries: list[Entry] = []
     faults: list[Issue] = []
+    targets: dict[str, Target] = {}  # most entries of a Bundle name the same few URLs
     for index, item in enumerate(raw):
         try:
-            entries.append(_entry(service, index, item))
+            entries.append(_entry(service, index, item, targets))
         except FhirError as error:
             faults.extend(error.issues)
     if faults:
@@ -112,13 +116,15 @@ def entries_of(service: Service, bundle: Resource) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def _entry(service: Service, index: int, item: Mapping[str, Any]) -> Entry:
+def _entry(service: Service, index: int, item: Mapping[str, Any], targets: dict[str, Target]) -> Entry:
     place = f"Bundle.entry[{index}]"
     request = item.get("request")
     if request is None:
         raise FhirError(400, "required", "the entry has no request", expression=f"{place}.request")
     method, url = request["method"], request["url"]
-    segments, query = _target(service, url, place)
+    if url not in targets:
+        targets[url] = _target(service, url, place)
+    segments, query = targets[url]
     resource = item.get("resource")
     if resource is not None and not isinstance(resource, dict):
         raise FhirError(400, "structure", "a resource is a JSON object", expression=f"{place}.resource")
@@ -130,7 +136,7 @@ def _entry(service: Service, index: int, item: Mapping[str, Any]) -> Entry:
     return Entry(index, method, segments, query, item.get("fullUrl"), resource, headers)
 
 
-def _target(service: Service, url: str, place: str) -> tuple[tuple[str, ...], Pairs]:
+def _target(service: Service, url: str, place: str) -> Target:
     """`Patient?name=x` -> (("Patient",), (("name", "x"),))."""
     relative = url
     for base in (service.base, *service.aliases):

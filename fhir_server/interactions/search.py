@@ -18,7 +18,7 @@ from fhir_server.storage.port import Page
 from resources.errors import FhirError
 from resources.model import ResourceKey, is_id
 from search.bundle import Cursor, Entry, links, neighbours, scope, searchset
-from search.parser import ParsedSearch
+from search.parser import Handling, ParsedSearch
 from search.query import And, InCompartment, Query
 from search.rewrite import rewrite
 
@@ -47,7 +47,7 @@ async def system_search(service: Service, request: FhirRequest) -> FhirResponse:
 
 async def _search(service: Service, request: FhirRequest, kind: str, owner: ResourceKey | None) -> FhirResponse:
     pairs = _pairs(request)
-    handling = "lenient" if request.prefer.lenient else "strict"
+    handling: Handling = "lenient" if request.prefer.lenient else "strict"
     now = service.now()
     asked = parsed(service, kind, pairs, handling, now)
     _refuse_reduction(asked)

@@ -115,7 +115,9 @@ async def run_transaction(service: Service, bundle: Resource, request: FhirReque
     request = replace(request, prefer=replace(request.prefer, answer=request.prefer.answer or "minimal"))
     outcomes = dict(zip(plan.written, done, strict=True))
     answers = []
+    pace = pacer()
     for entry in plan.entries:
+        await pace()
         if entry.method in _READS:
             answers.append(await answer_entry(service, entry, request))
         elif entry.index in plan.found:
