@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import closing
 
 import pytest
@@ -235,3 +236,15 @@ def test_a_second_load_into_one_store_is_refused(tmp_path):
         done = load(data, tmp_path / "a.json")
     assert done.returncode == 1
     assert "another load" in done.stderr
+
+
+@pytest.mark.shared
+def test_all_of_the_shared_synthea_data_is_loaded(tmp_path, shared_data):
+    expected = Counter()
+    for path in sorted((shared_data / "synthea").iterdir()):
+        expected.update(
+            row["resource"]["resourceType"] for row in json.loads(gzip.decompress(path.read_bytes()))["entry"]
+        )
+    done = load(tmp_path, shared_data / "synthea")
+    assert done.returncode == 0, done.stderr
+    assert {kind: count(tmp_path, kind) for kind in expected} == expected
