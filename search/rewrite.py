@@ -10,6 +10,7 @@ Specification: https://hl7.org/fhir/R4/search.html
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import reduce
+from operator import is_
 from typing import Final
 
 from search.narrowing import Narrowing
@@ -49,7 +50,10 @@ def narrow(query: Query, narrowing: Narrowing) -> Query:
                 return replace(node, where=_both(where, narrowing.of(source)))
         return node
 
-    return replace(query, where=_bottom_up(query.where, inner), narrowing=narrowing.of(query.type))
+    where, visible = _bottom_up(query.where, inner), narrowing.of(query.type)
+    if where is query.where and visible == query.narrowing:
+        return query
+    return replace(query, where=where, narrowing=visible)
 
 
 def expand_composites(query: Query) -> Query:
@@ -144,9 +148,9 @@ def _cancelled(node: Node) -> Node:
 def _flat(node: Node) -> Node:
     match node:
         case And(parts):
-            return _joined(And, _spread(And, parts))
+            return _joined(And, _spread(And, parts), node)
         case Or(parts):
-            return _joined(Or, _spread(Or, parts))
+            return _joined(Or, _spread(Or, parts), node)
     return node
 
 
@@ -158,9 +162,9 @@ def _merged(node: Node) -> Node:
                 return node
             others = [part for part in parts if not isinstance(part, HasId)]
             if isinstance(node, Or):
-                return _joined(Or, [HasId(tuple(dict.fromkeys(one for ids in sets for one in ids))), *others])
+                return _joined(Or, [HasId(tuple(dict.fromkeys(one for ids in sets for one in ids))), *others], node)
             common = tuple(one for one in sets[0] if all(one in ids for ids in sets))
-            return _joined(And, [HasId(common) if common else Nothing(), *others])
+            return _joined(And, [HasId(common) if common else Nothing(), *others], node)
     return node
 
 
@@ -169,11 +173,11 @@ def _folded(node: Node) -> Node:
         case And(parts):
             if any(isinstance(part, Nothing) for part in parts):
                 return Nothing()
-            return _joined(And, _spread(And, [part for part in parts if not isinstance(part, All)]))
+            return _joined(And, _spread(And, [part for part in parts if not isinstance(part, All)]), node)
         case Or(parts):
             if any(isinstance(part, All) for part in parts):
                 return All()
-            return _joined(Or, _spread(Or, [part for part in parts if not isinstance(part, Nothing)]))
+            return _joined(Or, _spread(Or, [part for part in parts if not isinstance(part, Nothing)]), node)
         case Not():
             return _cancelled(node)
         case Chain(where=Nothing()) | Reverse(where=Nothing()) | HasId(ids=()):
@@ -185,7 +189,8 @@ def _folded(node: Node) -> Node:
 
 
 def _mapped(query: Query, change: Callable[[Node], Node]) -> Query:
-    where, narrowing = _bottom_up(query.where, change), _bottom_up(query.narrowing, change)
+    where = _bottom_up(query.where, change)
+    narrowing = _bottom_up(query.narrowing, change)
     if where is query.where and narrowing is query.narrowing:
         return query
     return replace(query, where=where, narrowing=narrowing)
@@ -195,9 +200,9 @@ def _bottom_up(node: Node, change: Callable[[Node], Node]) -> Node:
     """`change` on every node, parts first; what does not change stays the same object."""
     match node:
         case And(parts) | Or(parts):
-            new = tuple(_bottom_up(part, change) for part in parts)
-            if any(one is not other for one, other in zip(new, parts, strict=True)):
-                node = replace(node, parts=new)
+            new = tuple([_bottom_up(part, change) for part in parts])
+            if not all(map(is_, new, parts)):
+                node = type(node)(new)
         case Not(part):
             inner = _bottom_up(part, change)
             node = node if inner is part else Not(inner)
@@ -215,9 +220,11 @@ def _spread(kind: type[And] | type[Or], parts: Iterable[Node]) -> Iterator[Node]
             yield part
 
 
-def _joined(kind: type[And] | type[Or], parts: Iterable[Node]) -> Node:
-    """The parts, each once, as one node; of no parts And is All, Or is Nothing."""
+def _joined(kind: type[And] | type[Or], parts: Iterable[Node], was: And | Or) -> Node:
+    """The parts, each once, as one node: `was` where nothing changed. Of no parts And is All, Or is Nothing."""
     kept = tuple(dict.fromkeys(parts))
+    if len(kept) > 1 and len(kept) == len(was.parts) and all(map(is_, kept, was.parts)):
+        return was
     if len(kept) == 1:
         return kept[0]
     if not kept:
