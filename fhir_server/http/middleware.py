@@ -74,7 +74,7 @@ def request_id(app: ASGIApp) -> ASGIApp:
 
 
 def access_log(app: ASGIApp, write: LogWrite | None) -> ASGIApp:
-    """Hand one line per answer to `write`: request id, method, route shape, status, milliseconds. None: no log."""
+    """Hand one line of JSON per answer to `write`: request id, method, route shape, status, milliseconds. None: no log."""
     if write is None:
         return app
 
@@ -95,8 +95,12 @@ def access_log(app: ASGIApp, write: LogWrite | None) -> ASGIApp:
             await app(scope, receive, send_seen)
         finally:
             spent = (time.perf_counter() - begun) * 1000
-            method = scope["method"] if scope["method"].isalpha() else "?"
-            write(f"{scope['request_id']} {method} {scope.get('route_shape', '-')} {status} {spent:.2f}ms")
+            # by hand: each part is of our own making or was checked to need no escape
+            method = scope["method"] if scope["method"].isascii() and scope["method"].isalpha() else "?"
+            write(
+                f'{{"event":"request","request_id":"{scope["request_id"]}","method":"{method}",'
+                f'"route":"{scope.get("route_shape", "")}","status":{status},"ms":{spent:.2f}}}'
+            )
 
     return layer
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 
 import pytest
 
@@ -77,7 +78,9 @@ async def test_the_access_log_names_shapes_and_no_ids():
     await request_id(access_log(app, log))(scope, None, ignore)
     assert stream.getvalue() == ""
     log.flush()
-    assert stream.getvalue().startswith("r1 GET /{type}/{id} 200 ")
+    line = json.loads(stream.getvalue())
+    assert line.pop("ms") >= 0
+    assert line == {"event": "request", "request_id": "r1", "method": "GET", "route": "/{type}/{id}", "status": 200}
 
 
 async def test_health_says_that_the_process_serves(client):
