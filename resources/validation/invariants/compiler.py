@@ -12,8 +12,7 @@ Specification: https://hl7.org/fhirpath/N1/, https://hl7.org/fhir/R4/fhirpath.ht
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 from resources.definitions.model import TypeDefinition
 from resources.validation.invariants.flows import (
@@ -42,47 +41,23 @@ from resources.validation.invariants.grammar import (
     Variable,
     parse,
 )
+from resources.validation.invariants.terms import (
+    BOOLEAN_CALLS,
+    BOOLEAN_OPERATORS,
+    Scalar,
+    Scope,
+    Truth,
+    comparison,
+    different,
+    equality,
+    is_boolean,
+    literals,
+    maybe,
+    plain,
+)
 
 _UCUM = "http://unitsofmeasure.org"
-_BOOLEAN_OPERATORS = frozenset({"and", "or", "xor", "implies", "=", "!=", "<", ">", "<=", ">=", "in", "contains", "is"})
-_BOOLEAN_CALLS = frozenset(
-    {"exists", "empty", "not", "hasValue", "all", "isDistinct", "startsWith", "contains", "matches", "is"}
-)
 _TEXT_CALLS = {"startsWith": "starts", "contains": "includes", "matches": "matches"}
-
-
-class Truth(NamedTuple):
-    """When an expression is true, and when it is false."""
-
-    yes: str
-    no: str
-
-
-class Scalar(NamedTuple):
-    """One value as Python text: `code` gives None when empty; `otherwise(default)` gives the default instead.
-
-    `definite` is never empty; `property` is a plain property of a dict, so always of its JSON type.
-    """
-
-    code: str
-    otherwise: Callable[[str], str]
-    definite: bool = False
-    property: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Where an expression stands: the focus, the node of the invariant, its resource's type, the known types."""
-
-    focus: tuple[Flow, ...]
-    node: Flow
-    resource: str
-    types: Callable[[str], TypeDefinition | None]
-    names: Names
-
-    def at(self, flow: Flow) -> "Scope":
-        """The scope inside a criterion, for one item of a bound flow."""
-        return replace(self, focus=(replace(flow, clauses=(), single=True, guard=""),))
 
 
 def violation(
@@ -109,9 +84,9 @@ def _truth(tree: Node, scope: Scope) -> Truth:
     match tree:
         case Literal(bool(value)):
             return Truth(str(value), str(not value))
-        case Binary(operator, left, right) if operator in _BOOLEAN_OPERATORS:
+        case Binary(operator, left, right) if operator in BOOLEAN_OPERATORS:
             return _operator(operator, left, right, scope)
-        case Call(focus, name, arguments) if name in _BOOLEAN_CALLS:
+        case Call(focus, name, arguments) if name in BOOLEAN_CALLS:
             return _boolean_call(focus, name, arguments, scope)
         case Call(focus, "iif", (condition, *branches)):
             inner = replace(scope, focus=_flows(focus, scope)) if not isinstance(focus, This) else scope
@@ -136,65 +111,30 @@ def _operator(operator: str, left: Node, right: Node, scope: Scope) -> Truth:
             return Truth(f"({a.yes} or {b.yes})", f"({a.no} and {b.no})")
         if operator == "implies":
             return Truth(f"({a.no} or {b.yes})", f"({a.yes} and {b.no})")
-        return _different(a, b)
+        return different(a, b)
     if operator == "is":
         return _is(left, right, scope)
     if operator in {"in", "contains"}:
         return _membership(left, right, scope) if operator == "in" else _membership(right, left, scope)
     if operator in {"=", "!="}:
-        if _is_boolean(left) and _is_boolean(right):
-            unlike = _different(_truth(left, scope), _truth(right, scope))
+        if is_boolean(left) and is_boolean(right):
+            unlike = different(_truth(left, scope), _truth(right, scope))
             return unlike if operator == "!=" else Truth(unlike.no, unlike.yes)
-        same = _equality(_scalar(left, scope), _scalar(right, scope))
+        same = equality(_scalar(left, scope), _scalar(right, scope))
         return same if operator == "=" else Truth(same.no, same.yes)
-    return _comparison(operator, _scalar(left, scope), _scalar(right, scope))
-
-
-def _different(a: Truth, b: Truth) -> Truth:
-    return Truth(f"(({a.yes} and {b.no}) or ({a.no} and {b.yes}))", f"(({a.yes} and {b.yes}) or ({a.no} and {b.no}))")
-
-
-def _is_boolean(tree: Node) -> bool:
-    return (isinstance(tree, Binary) and tree.operator in _BOOLEAN_OPERATORS) or (
-        isinstance(tree, Call) and tree.name in _BOOLEAN_CALLS
-    )
-
-
-def _equality(a: Scalar, b: Scalar) -> Truth:
-    if b.definite:
-        return Truth(f"({a.code} == {b.code})", f"({a.otherwise(b.code)} != {b.code})")
-    test = f"equal({a.code}, {b.code})"
-    return Truth(f"({test} is True)", f"({test} is False)")
-
-
-def _comparison(operator: str, a: Scalar, b: Scalar) -> Truth:
-    if a.definite and b.definite:
-        return Truth(f"({a.code} {operator} {b.code})", f"(not {a.code} {operator} {b.code})")
-    if operator in {">", ">="}:
-        a, b = b, a
-    test = f"{'below' if operator in {'<', '>'} else 'at_most'}({a.code}, {b.code})"
-    return Truth(f"({test} is True)", f"({test} is False)")
+    return comparison(operator, _scalar(left, scope), _scalar(right, scope))
 
 
 def _membership(item: Node, collection: Node, scope: Scope) -> Truth:
     value = _scalar(item, scope)
-    literals = _literals(collection)
-    if literals is not None:
-        first = repr(literals[0])
-        return Truth(f"({value.code} in {literals!r})", f"({value.otherwise(first)} not in {literals!r})")
+    listed = literals(collection)
+    if listed is not None:
+        first = repr(listed[0])
+        return Truth(f"({value.code} in {listed!r})", f"({value.otherwise(first)} not in {listed!r})")
     wanted = scope.names()
     found = " or ".join(member(wanted, flow, scope.names) for flow in _flows(collection, scope))
     each_value = f"for {wanted} in some({value.code})"
     return Truth(f"any({found} {each_value})", f"any(not ({found}) {each_value})")
-
-
-def _literals(tree: Node) -> tuple[str | int | bool, ...] | None:
-    if isinstance(tree, Literal):
-        return (tree.value,)
-    if isinstance(tree, Binary) and tree.operator == "|":
-        left, right = _literals(tree.left), _literals(tree.right)
-        return None if left is None or right is None else left + right
-    return None
 
 
 def _boolean_call(focus: Node, name: str, arguments: tuple[Node, ...], scope: Scope) -> Truth:
@@ -330,7 +270,7 @@ def _call(flow: Flow, name: str, arguments: tuple[Node, ...], scope: Scope) -> t
 
 def _select(source: Flow, projection: Node, scope: Scope) -> tuple[Flow, ...]:
     inner = scope.at(source)
-    if _is_boolean(projection):
+    if is_boolean(projection):
         truth = _truth(projection, inner)
         clause = f"if {truth.yes} or {truth.no}"
         return (Flow((*source.clauses, clause), truth.yes, ("boolean",), single=source.single, guard=source.guard),)
@@ -358,35 +298,27 @@ def _scalar(tree: Node, scope: Scope) -> Scalar:
         case Binary("+", left, right):
             a, b = _scalar(left, scope), _scalar(right, scope)
             if a.definite and b.definite:
-                return _plain(f"({a.code} + {b.code})")
-            return _maybe(f"plus({a.code}, {b.code})")
+                return plain(f"({a.code} + {b.code})")
+            return maybe(f"plus({a.code}, {b.code})")
         case Binary("&", left, right):
-            return _plain(f"join({_scalar(left, scope).code}, {_scalar(right, scope).code})")
+            return plain(f"join({_scalar(left, scope).code}, {_scalar(right, scope).code})")
         case Binary("as", left, Member() as wanted):
             return _value(tuple(_as(flow, wanted.name, scope) for flow in _flows(left, scope)), scope)
         case Call(focus, "trace", _):
             return _scalar(focus, scope)
         case Call(focus, "count", ()):
-            return _plain(_count(_flows(focus, scope), scope))
+            return plain(_count(_flows(focus, scope), scope))
         case Call(focus, "toInteger", ()):
-            return _maybe(f"to_integer({_scalar(focus, scope).code})")
+            return maybe(f"to_integer({_scalar(focus, scope).code})")
         case Call(focus, "toString", ()):
-            return _maybe(f"to_string({_scalar(focus, scope).code})")
+            return maybe(f"to_string({_scalar(focus, scope).code})")
         case Call(focus, "substring", (start,)):
-            return _maybe(f"substring({_scalar(focus, scope).code}, {_scalar(start, scope).code})")
+            return maybe(f"substring({_scalar(focus, scope).code}, {_scalar(start, scope).code})")
         case Call(focus, "replaceMatches", (pattern, replacement)):
             texts = ", ".join(_scalar(part, scope).code for part in (focus, pattern, replacement))
-            return _maybe(f"replace_matches({texts})")
+            return maybe(f"replace_matches({texts})")
         case _:
             return _value(_flows(tree, scope), scope)
-
-
-def _plain(code: str) -> Scalar:
-    return Scalar(code, lambda _: code, definite=True)
-
-
-def _maybe(code: str) -> Scalar:
-    return Scalar(code, lambda default: f"otherwise({code}, {default})")
 
 
 def _count(flows: tuple[Flow, ...], scope: Scope) -> str:
