@@ -1,0 +1,168 @@
+"""No request ends in a 500, a refused one leaves nothing behind, and afterwards the server still answers.
+
+Quick: 1,500 requests. Full: 100,000. `--rounds N` multiplies either. A failure shows the request, and its seed repeats it.
+"""
+
+import json
+import sqlite3
+from collections import Counter
+from contextlib import asynccontextmanager, closing
+from random import Random
+from urllib.parse import urlsplit
+
+import pytest
+
+from fhir_server.app import create_app
+from fhir_server.interactions.assembly import DATABASE
+from fhir_server.interactions.options import RestOptions
+from fhir_server.settings import Settings
+from fhir_server.storage.sqlite.connection import SqliteOptions
+from tests.fuzz.requests import FHIR, Fuzz, Request
+
+pytestmark = pytest.mark.anyio
+QUICK, FULL = 500, 100_000 // 3 + 1
+KINDS = ("write", "search", "anything")
+KEPT = 200
+
+
+class Site:
+    """The application without a network, and an eye on its database that sees every commit."""
+
+    def __init__(self, app, watch):
+        self.app, self.watch = app, watch
+
+    def commits(self):
+        """A number that changes with every commit of the application."""
+        return self.watch.execute("PRAGMA data_version").fetchone()[0]
+
+    async def ask(self, request):
+        """Status, headers and body of the answer."""
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "https", "server": ("fhir.example.org", 443),
+            "client": ("127.0.0.1", 1), "root_path": "", "method": request.method, "path": request.path,
+            "raw_path": request.path.encode("utf-8", "replace"), "query_string": request.query, "headers": list(request.headers), "state": {},
+        }  # fmt: skip
+        given = [{"type": "http.request", "body": request.body, "more_body": False}]
+        told = []
+
+        async def receive():
+            return given.pop() if given else {"type": "http.disconnect"}
+
+        async def send(message):
+            told.append(message)
+
+        await self.app(scope, receive, send)
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in told[0]["headers"]}
+        return told[0]["status"], headers, b"".join(message.get("body", b"") for message in told[1:])
+
+
+@pytest.fixture(scope="session")
+def anyio_backend():
+    return "asyncio"
+
+
+@asynccontextmanager
+async def site_in(folder):
+    settings = Settings(
+        data_dir=folder,
+        public_url="https://fhir.example.org",
+        auth="off",
+        rest=RestOptions(access_log=False),
+        store=SqliteOptions(deadline=60.0),
+    )
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as watch:
+            yield Site(app, watch)
+
+
+@pytest.fixture(scope="module")
+async def site(anyio_backend, tmp_path_factory):
+    async with site_in(tmp_path_factory.mktemp("store")) as site:
+        yield site
+
+
+def faults_of(request, status, headers, body):
+    """What an answer does wrong, or None."""
+    if status >= 500 and status != 501:
+        return f"status {status}"
+    plain = headers.get("content-encoding") is None and request.method != "HEAD"
+    if status >= 400 and plain and request.path.startswith("/fhir/"):
+        outcome = json.loads(body)
+        if outcome["resourceType"] != "OperationOutcome" or not outcome["issue"]:
+            return "an error without OperationOutcome"
+        if any(word in body.decode().lower() for word in ("traceback", "select ", "sqlite")):
+            return "an outcome that tells of the inside"
+    if status == 200 and plain and body:
+        told = json.loads(body)
+        for entry in told.get("entry", ()):
+            if entry.get("response", {}).get("status", "").startswith("5"):
+                return f"an entry with status {entry['response']['status']}"
+    return None
+
+
+async def attack(site, kind, seed, count):
+    """Send `count` requests; the faults found and how often each status came."""
+    service = site.app.state.service
+    fuzz = Fuzz(service.registry, sorted(service.types))
+    await site.ask(
+        Request("PUT", "/fhir/Patient/fuzz", headers=FHIR, body=b'{"resourceType":"Patient","id":"fuzz","active":true}')
+    )
+    statuses: Counter[int] = Counter()
+    faults = []
+    for number in range(count):
+        rng = Random(f"{kind} {seed} {number}")
+        request = getattr(fuzz, kind)(rng)
+        before = site.commits()
+        try:
+            status, headers, body = await site.ask(request)
+            fault = faults_of(request, status, headers, body)
+        except Exception as error:  # noqa: BLE001  (whatever reaches the server's loop is a fault of the application)
+            status, headers, body, fault = 0, {}, b"", f"{type(error).__name__} reached the server: {error}"
+        if fault is None and (status >= 400 or request.method in ("GET", "HEAD")) and site.commits() != before:
+            fault = f"status {status}, and yet something was committed"
+        if fault is not None:
+            faults.append((seed, number, fault, shown(request), body[:500]))
+        statuses[status] += 1
+        remember(fuzz, rng, headers, body)
+    return faults, statuses
+
+
+def remember(fuzz, rng, headers, body):
+    """Keep what exists now, and links to pages, for later requests."""
+    if "location" in headers:
+        fuzz.ids.append("/".join(headers["location"].split("/")[-4:-2]))
+    if b'"next"' in body:
+        for link in json.loads(body).get("link", ()):
+            if link["relation"] == "next":
+                fuzz.cursors.append(urlsplit(link["url"]).query.encode())
+    for kept in (fuzz.ids, fuzz.cursors):
+        if len(kept) > KEPT:
+            kept.pop(rng.randrange(len(kept)))
+
+
+def shown(request):
+    return {name: value[:600] if isinstance(value, bytes) else value for name, value in vars(request).items()}
+
+
+async def withstand(site, kind, seed, count):
+    faults, statuses = await attack(site, kind, seed, count)
+    assert not faults, "\n".join(map(str, faults[:10]))
+    if kind != "anything":
+        assert statuses[200] + statuses[201] > count / 50, statuses
+    assert statuses[400] > count / 50, statuses
+    status, _, body = await site.ask(Request("GET", "/fhir/Patient/fuzz"))
+    assert status in (200, 410), body
+    created = await site.ask(Request("POST", "/fhir/Patient", headers=FHIR, body=b'{"resourceType":"Patient"}'))
+    assert created[0] == 201
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_bad_requests_never_end_in_a_500_and_leave_nothing(site, kind, rounds):
+    await withstand(site, kind, 1, QUICK * rounds)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", KINDS)
+async def test_100_000_bad_requests_never_end_in_a_500_and_leave_nothing(site, kind, rounds):
+    await withstand(site, kind, 2, FULL * rounds)
