@@ -30,21 +30,30 @@ class Slow(Exception):  # noqa: N818  (a turn of events inside this package)
     """The work is known to be too slow for the event loop."""
 
 
+class _Until:
+    """When a read has to end (monotonic seconds). Whoever waits for it may end it sooner, from any thread."""
+
+    __slots__ = ("deadline",)
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+
+
 class _Session:
     """One connection with its deadline; used by one thread at a time."""
 
     def __init__(self, path: Path, options: SqliteOptions, numbers: Numbers) -> None:
         self.connection = connect(path, options, read_only=True)
         self.catalog = Catalog(self.connection, numbers)
-        self.deadline = 0.0
+        self.until = _Until(0.0)
         self.connection.set_progress_handler(self._late, _STEPS)
 
     def _late(self) -> int:
-        return time.monotonic() > self.deadline
+        return time.monotonic() > self.until.deadline
 
-    def run(self, work: Callable[[Catalog], _T], deadline: float, *, snapshot: bool) -> _T:
+    def run(self, work: Callable[[Catalog], _T], until: "_Until", *, snapshot: bool) -> _T:
         """Run `work` in a read transaction; sqlite3.OperationalError "interrupted" when the deadline passes."""
-        self.deadline = deadline
+        self.until = until
         if not snapshot:
             return work(self.catalog)
         self.connection.execute("BEGIN")
@@ -56,7 +65,10 @@ class _Session:
 
 
 class Reader:
-    """Runs read verbs. One instance per process, opened after fork."""
+    """Runs read verbs. One instance per process, opened after fork.
+
+    `hops` counts reads that went to a thread, `interrupts` those that were begun inline and took too long.
+    """
 
     def __init__(self, path: Path, options: SqliteOptions) -> None:
         self._path = path
@@ -67,6 +79,8 @@ class Reader:
         self._sessions = threading.local()
         self._opened: list[_Session] = []
         self._slow: dict[Hashable, float] = {}
+        self.hops = 0
+        self.interrupts = 0
 
     def is_slow(self, shape: Hashable) -> bool:
         """Whether the shape exceeded the inline budget within the last minute."""
@@ -86,10 +100,13 @@ class Reader:
         *,
         snapshot: bool,
     ) -> _T:
-        """Run `inline` here; when it is late or raises Slow, run `whole` on a thread. `shape` names what was slow."""
-        deadline = time.monotonic() + self._options.deadline
+        """Run `inline` here; when it is late or raises Slow, run `whole` on a thread. `shape` names what was slow.
+
+        A caller that is cancelled ends the statement too.
+        """
+        begun = time.monotonic()
         try:
-            return self._inline.run(inline, time.monotonic() + self._options.inline, snapshot=snapshot)
+            return self._inline.run(inline, _Until(begun + self._options.inline), snapshot=snapshot)
         except Slow:
             pass
         except sqlite3.Error as error:
@@ -98,19 +115,26 @@ class Reader:
             if len(self._slow) >= _MOST_SHAPES:
                 self._slow.clear()
             self._slow[shape()] = time.monotonic() + _SLOW_FOR
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._on_thread, whole, deadline)
+            self.interrupts += 1
+        self.hops += 1
+        until = _Until(begun + self._options.deadline)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._on_thread, whole, until)
+        except asyncio.CancelledError:
+            until.deadline = 0.0
+            raise
 
     def run_sync(self, work: Callable[[Catalog], _T]) -> _T:
         """Run `work` in the calling thread, for a process without event loop."""
-        return self._on_thread(work, time.monotonic() + self._options.deadline)
+        return self._on_thread(work, _Until(time.monotonic() + self._options.deadline))
 
-    def _on_thread(self, work: Callable[[Catalog], _T], deadline: float) -> _T:
+    def _on_thread(self, work: Callable[[Catalog], _T], until: _Until) -> _T:
         session: _Session | None = getattr(self._sessions, "session", None)
         try:
             if session is None:
                 session = self._sessions.session = _Session(self._path, self._options, self._numbers)
                 self._opened.append(session)
-            return session.run(work, deadline, snapshot=True)
+            return session.run(work, until, snapshot=True)
         except sqlite3.Error as error:
             if _interrupted(error):
                 raise FhirError(

@@ -9,10 +9,12 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from fhir_server.observability.histogram import SECONDS, SIZES, Histogram
 from fhir_server.storage.port import Conflict, UnitOfWork, Written
 from fhir_server.storage.sqlite.batch import Batch
 from fhir_server.storage.sqlite.catalog import Catalog, Numbers
@@ -33,7 +35,10 @@ class _Waiting(NamedTuple):
 
 
 class Writer:
-    """Commits units of work; the thread starts with the first one that waits."""
+    """Commits units of work; the thread starts with the first one that waits.
+
+    `sizes` counts the units of each commit, `seconds` how long commits took with the wait for the lock.
+    """
 
     def __init__(self, path: Path, options: SqliteOptions) -> None:
         self._options = options
@@ -44,6 +49,18 @@ class Writer:
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self.sizes = Histogram(SIZES)
+        self.seconds = Histogram(SECONDS)
+
+    @property
+    def waiting(self) -> int:
+        """Units that no commit has taken yet."""
+        return self._queue.qsize()
+
+    @property
+    def alive(self) -> bool:
+        """Whether a unit that is handed over now will be committed."""
+        return not self._closed and (self._thread is None or self._thread.is_alive())
 
     async def commit(self, unit: UnitOfWork) -> tuple[Written, ...]:
         """Hand the unit to the thread and wait for its commit."""
@@ -60,13 +77,18 @@ class Writer:
     def commit_all(self, units: Sequence[UnitOfWork]) -> list[Outcome]:
         """Commit the units in one transaction, in the calling thread; each gets what it wrote, or its exception."""
         with self._busy:
+            begun = time.monotonic()
             try:
-                return self._transaction(units)
+                outcomes = self._transaction(units)
             except sqlite3.OperationalError as error:
                 return [unavailable(error) for _ in units]
             except Exception as error:  # noqa: BLE001  (whatever a unit's fault is, it is told to its owner)
                 if len(units) == 1:
                     return [error]
+            else:
+                self.sizes.observe(len(units))
+                self.seconds.observe(time.monotonic() - begun)
+                return outcomes
         return [self.commit_all([unit])[0] for unit in units]
 
     def _transaction(self, units: Sequence[UnitOfWork]) -> list[Outcome]:
@@ -99,7 +121,9 @@ class Writer:
                     ending = True
                     break
                 batch.append(waiting)
-            _tell(batch, self.commit_all([waiting.unit for waiting in batch]))
+            batch = [waiting for waiting in batch if not waiting.future.cancelled()]
+            if batch:
+                _tell(batch, self.commit_all([waiting.unit for waiting in batch]))
             if ending:
                 return
 
