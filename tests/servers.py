@@ -39,7 +39,9 @@ class Server:
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line.startswith("Listening on "), f"{line}\n{self.log.read_text()[-3000:]}"
+        if not line.startswith("Listening on "):
+            self.kill()
+            raise AssertionError(f"the server did not start: {self.log.read_text()[-3000:]}")
         self.url = f"{line.removeprefix('Listening on ').strip()}/fhir"
         return self
 
