@@ -47,7 +47,7 @@ class _Below(BaseRoute):
 def create_app(settings: Settings) -> FastAPI:
     """The application for `settings`. Definitions are loaded now, so that forked workers share them."""
     options = settings.rest
-    parts = compose(settings.base, settings.base_aliases, options)
+    parts = compose(settings.base, settings.base_aliases, options, settings.search)
     parts.statement()  # now rather than in the first request: it takes a third of a second
     log = AccessLog() if options.access_log else None
 

@@ -50,6 +50,7 @@ BY_FORM = {
     "mimetypes": ("urn:ietf:bcp:13", "text/plain"),
     "ucum-units": ("http://unitsofmeasure.org", "mg/dL"),
     "LL379-9": ("http://loinc.org", "LA1-1"),
+    "all-languages": ("urn:ietf:bcp:47", "de-CH"),
 }
 DEPTH = 3
 
@@ -131,8 +132,6 @@ def _fill(draw: st.DrawFn, made: dict[str, Any], name: str, element: Element, ki
 def _value(element: Element, kind: str, depth: int) -> st.SearchStrategy[Any]:
     if element.binding is not None:
         return _bound(element, kind)
-    if kind == "code" and element.name == "language":
-        return st.sampled_from(["de", "de-CH"])
     if kind in PRIMITIVES:
         return PRIMITIVES[kind]
     if kind == "Reference":

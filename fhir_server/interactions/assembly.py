@@ -22,6 +22,7 @@ from fhir_server.storage.sqlite.store import SqliteStore
 from resources.definitions import Definitions, load
 from resources.model import IdSource, instant
 from resources.validation import Validator
+from resources.validation.invariants import Invariants
 from search.bundle import Cursors
 from search.extract import Extractor
 from search.limits import SearchLimits
@@ -49,7 +50,8 @@ def compose(base: str, aliases: Sequence[str], options: RestOptions, limits: Sea
     definitions = load()
     registry = Registry(definitions)
     bases = (base, *aliases)
-    preparer = Preparer(Validator(definitions), Extractor(definitions, registry, bases))
+    invariants = Invariants(definitions.types) if options.invariants else None
+    preparer = Preparer(Validator(definitions, invariants), Extractor(definitions, registry, bases))
     told = cache(partial(_statement, base, definitions, registry, options, instant(now())))
     return Composed(base, tuple(aliases), options, definitions, registry, limits or SearchLimits(), preparer, told)
 

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RestOptions:
-    """`body_limit` in bytes, `entry_limit` entries of a Bundle, counts in entries of a page."""
+    """`body_limit` in bytes, `entry_limit` entries of a Bundle, counts in entries of a page.
+
+    `invariants`: whether the specification's constraints are checked beside structure and bindings.
+    """
 
     update_as_create: bool = True
     body_limit: int = 64 * 1024 * 1024
@@ -13,3 +16,4 @@ class RestOptions:
     history_count: int = 20
     history_limit: int = 1000
     access_log: bool = True
+    invariants: bool = True

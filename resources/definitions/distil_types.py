@@ -15,7 +15,7 @@ Specification: https://hl7.org/fhir/R4/structuredefinition.html, https://hl7.org
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 Row: TypeAlias = list[Any]
 Fact: TypeAlias = tuple[str, str, str]
@@ -25,6 +25,9 @@ CHOICE, SUMMARY, MODIFIER = 1, 2, 4
 
 _EXTENSION = "http://hl7.org/fhir/StructureDefinition/"
 _SYSTEM = "http://hl7.org/fhirpath/System."
+
+LANGUAGES: Final = "http://hl7.org/fhir/ValueSet/all-languages"
+"""A maximum value set rather than a required one; for a code element it demands the same."""
 
 
 def types(definitions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -46,7 +49,7 @@ def types(definitions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def required_bindings(definitions: Sequence[Mapping[str, Any]]) -> set[str]:
     """The value sets, without version, to which an element of a type is bound with strength `required`."""
     elements = (e for d in definitions if _is_type(d) for e in d["snapshot"]["element"])
-    return {url for element in elements if (url := _binding(element)) is not None}
+    return {url for element in elements if (url := _binding(element)) is not None} - {LANGUAGES}
 
 
 def _is_type(definition: Mapping[str, Any]) -> bool:
@@ -124,7 +127,11 @@ def _targets(element: Mapping[str, Any]) -> list[str]:
 
 def _binding(element: Mapping[str, Any]) -> str | None:
     binding = element.get("binding", {})
-    return binding["valueSet"].partition("|")[0] if binding.get("strength") == "required" else None
+    if binding.get("strength") == "required":
+        return binding["valueSet"].partition("|")[0]
+    most = {said.get("valueCanonical") for said in binding.get("extension", ()) if said["url"].endswith("maxValueSet")}
+    is_code = [kind["code"] for kind in element.get("type", ())] == ["code"]
+    return LANGUAGES if is_code and LANGUAGES in most else None
 
 
 def _regex(elements: Sequence[Mapping[str, Any]]) -> str | None:

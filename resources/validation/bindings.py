@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from resources.definitions.model import Element, ValueSetCodes
+from resources.definitions.model import ValueSetCodes
 
 Member = Callable[[str, str | None], bool]
 """`(code, system or None for a code element)` -> whether the value set has it."""
@@ -29,15 +29,6 @@ BY_FORM: Final[Mapping[str, tuple[str | None, re.Pattern[str]]]] = {
     "http://loinc.org/vs/LL379-9": ("http://loinc.org", _LOINC_ANSWER),
 }
 """Value sets that no list holds -> the code system, if any is to be named, and the form of their codes."""
-
-LANGUAGES: Final = "http://hl7.org/fhir/ValueSet/all-languages"
-
-
-def value_set_of(element: Element) -> str | None:
-    """The URL of the element's required value set; languages count, though R4 says it with a maximum value set."""
-    if element.binding is not None:
-        return element.binding
-    return LANGUAGES if element.name == "language" and element.types == ("code",) else None
 
 
 def codes_of(url: str, codes: ValueSetCodes | None) -> frozenset[str]:

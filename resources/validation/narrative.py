@@ -13,6 +13,8 @@ from typing import Final
 from xml.parsers import expat
 
 XHTML: Final = "http://www.w3.org/1999/xhtml"
+NO_CONTENT: Final = "the narrative has no content"
+"""The fault of txt-2; every other is one of txt-1."""
 
 
 def _words(text: str) -> list[str]:
@@ -48,7 +50,7 @@ def fault(div: str) -> str | None:
     """Why `div` is not allowed as a narrative, None when it is."""
     if _PLAIN.fullmatch(div) is not None:
         body = div[42:-6]
-        return None if body and not body.isspace() else "the narrative has no content"
+        return None if body and not body.isspace() else NO_CONTENT
     reader = _Reader()
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.StartElementHandler = reader.start
@@ -61,7 +63,7 @@ def fault(div: str) -> str | None:
         return str(error)
     except (expat.ExpatError, UnicodeEncodeError):
         return "the narrative is not well-formed XHTML"
-    return None if reader.content else "the narrative has no content"
+    return None if reader.content else NO_CONTENT
 
 
 class _Reader:

@@ -16,6 +16,7 @@ from resources.references import parse
 from resources.validation import bindings
 from resources.validation.faults import Fault
 from resources.validation.members import Faults, Walk, lists, noted, objects, single
+from resources.validation.narrative import NO_CONTENT
 from resources.validation.primitives import CHECKS, narrative_fault
 from resources.validation.scope import Invariant, Scope
 
@@ -108,7 +109,7 @@ class Walker:
             wrong = check(value)
             return None if wrong is None else [Fault("", "value", wrong)]
 
-        url = bindings.value_set_of(element) if kind in _CODED else None
+        url = element.binding if kind in _CODED else None
         codes = self._definitions.value_set(url) if url is not None else None
         has = bindings.membership(url, codes) if url is not None else None
         if url is None or has is None:
@@ -219,7 +220,9 @@ def _narrative(value: Any, scope: Scope) -> Faults:  # noqa: ARG001 - the form o
     if wrong is not None:
         return [Fault("", "value", wrong)]
     wrong = narrative_fault(value)
-    return None if wrong is None else [Fault("", "invariant", f"txt-1: {wrong}")]
+    if wrong is None:
+        return None
+    return [Fault("", "invariant", f"{'txt-2' if wrong == NO_CONTENT else 'txt-1'}: {wrong}")]
 
 
 def _extension(value: Any) -> Faults:

@@ -14,6 +14,7 @@ import pytest
 from resources.definitions import build, distil_terms, load
 
 R4 = Path(build.__file__).parent / "r4"
+LANGUAGES = "http://hl7.org/fhir/ValueSet/all-languages"
 VS = "http://hl7.org/fhir/ValueSet/"
 PARTS = ("code_systems", "search", "types", "value_set_definitions", "value_sets")
 CHOICES = (
@@ -104,7 +105,7 @@ def test_every_type_and_target_that_an_element_names_is_defined(definitions, eve
             for name in (*element.types, *element.targets):
                 assert name in definitions.types, (definition.name, element.name, name)
             assert element.types
-            assert element.binding is None or element.binding in definitions.required_value_sets
+            assert element.binding in {None, LANGUAGES, *definitions.required_value_sets}
 
 
 def test_every_base_is_defined_and_ends_at_resource_or_element(definitions, every_type):
