@@ -162,16 +162,29 @@ async def test_what_exceeds_the_inline_budget_answers_the_same_from_a_thread(pat
     for session in (store.reader._inline,):
         session.connection.set_progress_handler(session._late, 1)
     query = Query("Observation", Not(Match(CODE, TokenTest(None, ("o3",)))), count=5, total="accurate")
-    for _ in range(2):
+    for _ in range(4):
         page = await store.search(query, EVERYTHING)
         assert ([row.stored.key.id for row in page.rows], page.total, page.more) == (
             ["o0", "o1", "o2", "o4", "o5"],
             499,
             True,
         )
-    assert len(store.reader._slow) == 1
+    (shape,) = store.reader._late
+    assert store.reader.is_slow(shape)
     assert len((await store.history(HistoryQuery("Observation", None, 7), EVERYTHING)).versions) == 7
     assert (await store.read(ResourceKey("Observation", "o1"), EVERYTHING)).version == 1
+    await store.close()
+
+
+async def test_a_shape_leaves_the_event_loop_while_many_of_its_runs_are_late(path):
+    store = SqliteStore.open(path)
+    reader, seen = store.reader, []
+    for late in (True, False, True, True, *[False] * 9, *[False] * 60):
+        reader.note("shape", late=late)
+        seen.append(reader.is_slow("shape"))
+    assert seen[:4] == [False, False, False, True]
+    assert seen[12:] == [False] * 61
+    assert not reader._late
     await store.close()
 
 

@@ -1,8 +1,9 @@
 """Reads: inline on the event loop under a time budget, else as a whole on a reader thread with the request's own deadline.
 
 Rules. A progress handler compares the clock with the deadline every few thousand steps of SQLite's machine. What exceeds the
-inline budget starts again from nothing in one snapshot on a thread, and its query shape goes there at once for a minute. A thread
-hop costs more than a cheap statement, so there is at most one per verb.
+inline budget starts again from nothing in one snapshot on a thread. A thread hop costs more than a cheap statement, so there is at
+most one per verb, and a query shape goes to a thread at once only while more than an eighth of its recent runs exceeded the
+budget: one huge patient or one noisy moment moves nothing.
 
 Specification: https://www.sqlite.org/c3ref/progress_handler.html
 """
@@ -22,7 +23,10 @@ from resources.errors import FhirError
 
 _T = TypeVar("_T")
 _STEPS: Final = 4000
-_SLOW_FOR: Final = 60.0
+_WEIGHT: Final = 1 / 16
+"""Weight of the latest run in the share of late runs."""
+_MANY_LATE: Final = 1 / 8
+_NONE_LATE: Final = 1 / 100
 _MOST_SHAPES: Final = 1000
 
 
@@ -78,19 +82,24 @@ class Reader:
         self._pool = ThreadPoolExecutor(options.readers, thread_name_prefix="sqlite-reader")
         self._sessions = threading.local()
         self._opened: list[_Session] = []
-        self._slow: dict[Hashable, float] = {}
+        self._late: dict[Hashable, float] = {}
         self.hops = 0
         self.interrupts = 0
 
     def is_slow(self, shape: Hashable) -> bool:
-        """Whether the shape exceeded the inline budget within the last minute."""
-        until = self._slow.get(shape)
-        if until is None:
-            return False
-        if until < time.monotonic():
-            del self._slow[shape]
-            return False
-        return True
+        """Whether many of the shape's recent runs exceeded the inline budget."""
+        return self._late.get(shape, 0.0) > _MANY_LATE
+
+    def note(self, shape: Hashable, *, late: bool) -> None:
+        """Keep the moving average of late runs; a shape that is never late is not kept."""
+        share = self._late.get(shape, 0.0)
+        share += (late - share) * _WEIGHT
+        if share < _NONE_LATE:
+            self._late.pop(shape, None)
+            return
+        if len(self._late) >= _MOST_SHAPES:
+            self._late.clear()
+        self._late[shape] = share
 
     async def run(
         self,
@@ -105,36 +114,44 @@ class Reader:
         A caller that is cancelled ends the statement too.
         """
         begun = time.monotonic()
+        late = False
         try:
-            return self._inline.run(inline, _Until(begun + self._options.inline), snapshot=snapshot)
+            result = self._inline.run(inline, _Until(begun + self._options.inline), snapshot=snapshot)
         except Slow:
             pass
         except sqlite3.Error as error:
             if not _interrupted(error):
                 raise unavailable(error) from error
-            if len(self._slow) >= _MOST_SHAPES:
-                self._slow.clear()
-            self._slow[shape()] = time.monotonic() + _SLOW_FOR
+            late = True
             self.interrupts += 1
+        else:
+            if self._late:
+                self.note(shape(), late=False)
+            return result
         self.hops += 1
         until = _Until(begun + self._options.deadline)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._on_thread, whole, until)
+            loop = asyncio.get_running_loop()
+            result, busy = await loop.run_in_executor(self._pool, self._on_thread, whole, until)
         except asyncio.CancelledError:
             until.deadline = 0.0
             raise
+        self.note(shape(), late=late or busy > self._options.inline)
+        return result
 
     def run_sync(self, work: Callable[[Catalog], _T]) -> _T:
         """Run `work` in the calling thread, for a process without event loop."""
-        return self._on_thread(work, _Until(time.monotonic() + self._options.deadline))
+        return self._on_thread(work, _Until(time.monotonic() + self._options.deadline))[0]
 
-    def _on_thread(self, work: Callable[[Catalog], _T], until: _Until) -> _T:
+    def _on_thread(self, work: Callable[[Catalog], _T], until: _Until) -> tuple[_T, float]:
+        """The result, and the seconds for which this thread was busy with it."""
         session: _Session | None = getattr(self._sessions, "session", None)
         try:
             if session is None:
                 session = self._sessions.session = _Session(self._path, self._options, self._numbers)
                 self._opened.append(session)
-            return session.run(work, until, snapshot=True)
+            begun = time.thread_time()
+            return session.run(work, until, snapshot=True), time.thread_time() - begun
         except sqlite3.Error as error:
             if _interrupted(error):
                 raise FhirError(
