@@ -13,12 +13,23 @@ from resources.model import ResourceKey
 
 
 class TokenEntry(NamedTuple):
-    """`code` is spelled by `search.types.token.key`; `system` "" = none. Reference identifiers are TokenEntries too."""
+    """`code` is spelled by `search.types.token.key`; `system` "" = none. Reference identifiers are TokenEntries too.
+
+    `text` is what people read for the code (Coding.display, CodeableConcept.text), folded, one line for each; "" = nothing.
+    """
 
     parameter: str
     system: str
     code: str
     group: int = 0
+    text: str = ""
+
+
+class TextEntry(NamedTuple):
+    """Text of a token or reference (folded) that has no code or local target to stand beside."""
+
+    parameter: str
+    text: str
 
 
 class StringEntry(NamedTuple):
@@ -64,12 +75,16 @@ class QuantityEntry(NamedTuple):
 
 
 class ReferenceEntry(NamedTuple):
-    """A literal reference to a resource of this server; `version` "" = the current one. Other references are UriEntries."""
+    """A literal reference to a resource of this server; `version` "" = the current one. Other references are UriEntries.
+
+    `text` is Reference.display, folded.
+    """
 
     parameter: str
     target: ResourceKey
     version: str
     group: int = 0
+    text: str = ""
 
 
 class UriEntry(NamedTuple):
@@ -78,6 +93,22 @@ class UriEntry(NamedTuple):
     parameter: str
     value: str
     group: int = 0
+
+
+class PositionEntry(NamedTuple):
+    """A place on the earth in millionths of a degree."""
+
+    parameter: str
+    latitude: int
+    longitude: int
+
+
+class WordEntry(NamedTuple):
+    """A folded word of the parameter `_text` or `_content`; `place` counts words, with gaps between texts."""
+
+    parameter: str
+    word: str
+    place: int
 
 
 @dataclass(slots=True)
@@ -91,5 +122,8 @@ class Entries:
     quantities: list[QuantityEntry] = field(default_factory=list)
     references: list[ReferenceEntry] = field(default_factory=list)
     uris: list[UriEntry] = field(default_factory=list)
+    texts: list[TextEntry] = field(default_factory=list)
+    positions: list[PositionEntry] = field(default_factory=list)
+    words: list[WordEntry] = field(default_factory=list)
     compartments: list[ResourceKey] = field(default_factory=list)
     contained: dict[tuple[str, str], "Entries"] = field(default_factory=dict)

@@ -115,6 +115,7 @@ def _lists(entries: Entries) -> tuple[list[Any], ...]:
         entries.quantities,
         entries.references,
         entries.uris,
+        entries.texts,
     )
 
 

@@ -14,12 +14,12 @@ from resources.definitions.model import Element
 from resources.errors import FhirError
 from resources.model import ResourceKey
 from search import values
-from search.entries import ReferenceEntry, UriEntry
+from search.entries import ReferenceEntry, TextEntry, UriEntry
 from search.parameters import Parameter
 from search.query import ReferenceTest
 from search.types import token, uri
 from search.types.making import Maker, Making, Scope
-from search.values import ValueContext
+from search.values import ValueContext, fold
 
 
 def tests(parameter: Parameter, modifier: str | None, value: str, context: ValueContext) -> tuple[ReferenceTest, ...]:
@@ -72,9 +72,13 @@ def maker(code: str, kind: str, element: Element | None, making: Making) -> Make
     if kind == "Reference":
 
         def make_reference(value: Any, scope: Scope, group: int) -> None:
-            text = value.get("reference")
-            if text is not None and not _add_key(code, text, bases, scope, group):
-                scope.entries.uris.append(UriEntry(code, text, group))
+            text, display = value.get("reference"), value.get("display")
+            shown = "" if display is None or group else fold(display)
+            if text is None or not _add_key(code, text, bases, scope, group, shown):
+                if text is not None:
+                    scope.entries.uris.append(UriEntry(code, text, group))
+                if shown:
+                    scope.entries.texts.append(TextEntry(code, shown))
             identifier = value.get("identifier")
             if identifier is not None:
                 token.add_identifier(code, identifier, scope, group)
@@ -97,17 +101,17 @@ def maker(code: str, kind: str, element: Element | None, making: Making) -> Make
     return None
 
 
-def _add_key(row: str, text: str, bases: tuple[str, ...], scope: Scope, group: int) -> bool:
+def _add_key(row: str, text: str, bases: tuple[str, ...], scope: Scope, group: int, shown: str = "") -> bool:
     """Add the entry of a reference to a resource of this server; False when the text is none."""
     if text.startswith("#"):
         kind = scope.contained.get(text[1:]) if len(text) > 1 else scope.type
         if kind is None:
             return False
         identity = f"{scope.container}{text}" if len(text) > 1 else scope.container
-        scope.entries.references.append(ReferenceEntry(row, ResourceKey(kind, identity), "", group))
+        scope.entries.references.append(ReferenceEntry(row, ResourceKey(kind, identity), "", group, shown))
         return True
     found = values.literal(text, bases)
     if found is None:
         return False
-    scope.entries.references.append(ReferenceEntry(row, found.key, found.version, group))
+    scope.entries.references.append(ReferenceEntry(row, found.key, found.version, group, shown))
     return True

@@ -15,11 +15,11 @@ from resources.definitions import load
 from resources.definitions.model import Element
 from resources.errors import FhirError
 from search import values
-from search.entries import TokenEntry
+from search.entries import TextEntry, TokenEntry
 from search.parameters import Parameter
 from search.query import TokenTest
 from search.types.making import Maker, Making, Scope
-from search.values import ValueContext
+from search.values import ValueContext, fold
 
 # Bindings that cannot be enumerated, yet have one system: https://hl7.org/fhir/R4/terminologies-systems.html
 _IMPLICIT = {
@@ -128,21 +128,40 @@ def _implicit_system(element: Element | None, making: Making) -> Callable[[str],
 
 def _coding(row: str) -> Maker:
     def make(value: Any, scope: Scope, group: int) -> None:
-        code, system = value.get("code"), value.get("system", "")
-        if code is not None:
-            scope.entries.tokens.append(TokenEntry(row, system, key(system, code), group))
-        elif system:
-            scope.entries.tokens.append(TokenEntry(row, system, "", group))
+        display = value.get("display")
+        text = "" if display is None or group else fold(display)
+        if not _add_coding(row, value, scope, group, text) and text:
+            scope.entries.texts.append(TextEntry(row, text))
 
     return make
 
 
+def _add_coding(row: str, value: Any, scope: Scope, group: int, text: str) -> bool:
+    """Add the entry of a Coding; False when it has neither code nor system."""
+    code, system = value.get("code"), value.get("system", "")
+    if code is not None:
+        scope.entries.tokens.append(TokenEntry(row, system, key(system, code), group, text))
+    elif system:
+        scope.entries.tokens.append(TokenEntry(row, system, "", group, text))
+    else:
+        return False
+    return True
+
+
 def _concept(row: str) -> Maker:
-    one = _coding(row)
+    """Every coding with its display, the first one with the concept's text too; components of composites need no texts."""
 
     def make(value: Any, scope: Scope, group: int) -> None:
+        whole = value.get("text")
+        rest = "" if whole is None or group else fold(whole)
         for coding in value.get("coding", ()):
-            one(coding, scope, group)
+            display = coding.get("display")
+            text = "" if display is None or group else fold(display)
+            if rest and rest != text:
+                text = f"{text}\n{rest}" if text else rest
+            rest = "" if _add_coding(row, coding, scope, group, text) else text
+        if rest:
+            scope.entries.texts.append(TextEntry(row, rest))
 
     return make
 
@@ -155,12 +174,31 @@ def _identifier(row: str) -> Maker:
 
 
 def add_identifier(row: str, value: Any, scope: Scope, group: int) -> None:
-    """The entry of an Identifier, that of a logical reference too."""
-    text, system = value.get("value"), value.get("system", "")
+    """The entry of an Identifier, that of a logical reference too; those of its type under `kind_row`, in the same group."""
+    text, system, kind = value.get("value"), value.get("system", ""), value.get("type")
+    if kind is not None and not group:
+        row_of_kind = kind_row(row)
+        group = scope.groups[row_of_kind] = scope.groups.get(row_of_kind, 0) + 1
+        _add_kind(row_of_kind, kind, scope, group)
     if text is not None:
         scope.entries.tokens.append(TokenEntry(row, system, key(system, text), group))
     elif system:
         scope.entries.tokens.append(TokenEntry(row, system, "", group))
+
+
+def kind_row(row: str) -> str:
+    """The code under which the types of the identifiers of row `row` are stored."""
+    return f"{row}/type"
+
+
+def _add_kind(row: str, kind: Any, scope: Scope, group: int) -> None:
+    whole = kind.get("text")
+    text = "" if whole is None else fold(whole)
+    for coding in kind.get("coding", ()):
+        if _add_coding(row, coding, scope, group, text):
+            text = ""
+    if text:
+        scope.entries.texts.append(TextEntry(row, text))
 
 
 def _contact(row: str) -> Maker:

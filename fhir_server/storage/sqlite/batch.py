@@ -16,7 +16,7 @@ from fhir_server.storage.port import Conflict, Delete, FollowUp, Guard, Put, Uni
 from fhir_server.storage.sqlite.catalog import Catalog
 from fhir_server.storage.sqlite.rows import Rows, add_rows
 from resources.model import ResourceKey
-from search.dialects.sqlite.layout import CONTAINED, DELETED, INDEX_TABLES, LIVE, UNKNOWN
+from search.dialects.sqlite.layout import CONTAINED, DELETED, INDEX_TABLES, LIVE, UNKNOWN, spaced
 from search.entries import Entries
 from search.query import Query
 
@@ -27,7 +27,8 @@ METHODS: Final[tuple[Method, ...]] = ("POST", "PUT", "PATCH", "DELETE")
 _INSERTS: Final = {
     table: f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})"  # noqa: S608  (no value in it)
     for table, columns in (
-        ("token", 6), ("string", 6), ("date", 6), ("number", 6), ("quantity", 9), ("reference", 7), ("uri", 5),
+        ("token", 7), ("string", 6), ("date", 6), ("number", 6), ("quantity", 9), ("reference", 8), ("uri", 5),
+        ("position", 4), ("word", 4),
         ("compartment", 3), ("owner", 3),
     )
 }  # fmt: skip
@@ -172,6 +173,18 @@ class Batch:
         if number < 0:
             number = self._insert("INSERT INTO term(text) VALUES (?)", (text,))
             self._catalog.numbers.keep_term(text, number)
+        return number
+
+    def wording(self, code: str, system: int, text: str) -> int:
+        """The number of a text that stands beside a code; a new one is indexed by its words."""
+        number = self._catalog.wording(code, system, text)
+        if number < 0:
+            number = self._insert(
+                "INSERT INTO wording(code, system, text) VALUES (?, ?, ?)", (code, system, spaced(text))
+            )
+            words = sorted({(word, number) for word in text.split()})
+            self._connection.executemany("INSERT INTO wording_word VALUES (?, ?)", words)
+            self._catalog.numbers.keep_wording((code, system, text), number)
         return number
 
     def known(self, key: ResourceKey) -> int:

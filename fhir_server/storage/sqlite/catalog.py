@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from resources.model import ResourceKey
-from search.dialects.sqlite.layout import NO_TERM
+from search.dialects.sqlite.layout import NO_TERM, spaced
 
 _KEPT_RIDS: Final = 100_000
 _KEPT_TERMS: Final = 100_000
@@ -25,6 +25,7 @@ class Numbers:
         self.names: dict[int, str] = {}
         self.parameters: dict[tuple[str, str], int] = {}
         self.terms: dict[str, int] = {"": NO_TERM}
+        self.wordings: dict[tuple[str, int, str], int] = {}
         self.rids: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     def keep_type(self, name: str, number: int) -> None:
@@ -37,6 +38,12 @@ class Numbers:
         if len(self.terms) >= _KEPT_TERMS:
             self.terms = {"": NO_TERM}
         self.terms[text] = number
+
+    def keep_wording(self, wording: tuple[str, int, str], number: int) -> None:
+        """Remember a committed wording."""
+        if len(self.wordings) >= _KEPT_TERMS:
+            self.wordings = {}
+        self.wordings[wording] = number
 
     def keep_rid(self, key: tuple[str, str], rid: int) -> None:
         """Remember a committed row number."""
@@ -92,6 +99,18 @@ class Catalog:
                 return _MISSING
             number = row[0]
             self.numbers.keep_term(text, row[0])
+        return number
+
+    def wording(self, code: str, system: int, text: str) -> int:
+        """The number of a text that stands beside a code."""
+        number = self.numbers.wordings.get((code, system, text))
+        if number is None:
+            sql = "SELECT number FROM wording WHERE code = ? AND system = ? AND text = ?"
+            row = self.connection.execute(sql, (code, system, spaced(text))).fetchone()
+            if row is None:
+                return _MISSING
+            number = row[0]
+            self.numbers.keep_wording((code, system, text), row[0])
         return number
 
     def rid(self, key: ResourceKey) -> int:

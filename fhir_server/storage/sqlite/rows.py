@@ -9,9 +9,20 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from resources.model import ResourceKey
-from search.dialects.sqlite.layout import LARGEST, SMALLEST, canonical_code
+from search.dialects.sqlite.layout import (
+    LARGEST,
+    NO_TERM,
+    NO_WORDING,
+    OF_REFERENCE,
+    SMALLEST,
+    TEXT_ONLY,
+    canonical_code,
+)
 from search.dialects.sqlite.numbers import high_key, low_key
 from search.entries import Entries
+
+_KEY = 100
+"""So many characters of a text without code are its code: enough to find it by."""
 
 Rows = dict[str, list[tuple[Any, ...]]]
 """Index table -> rows."""
@@ -32,6 +43,9 @@ class Allot(Protocol):
     def known(self, key: ResourceKey) -> int:
         """The row number of a resource that is referred to."""
 
+    def wording(self, code: str, system: int, text: str) -> int:
+        """The number of a text that stands beside a code."""
+
 
 def add_rows(rows: Rows, entries: Entries, key: ResourceKey, rid: int, allot: Allot, sign: int = 1) -> None:
     """Append the rows of one resource (without its contained ones) to `rows`; `sign` -1 for a contained resource."""
@@ -40,8 +54,12 @@ def add_rows(rows: Rows, entries: Entries, key: ResourceKey, rid: int, allot: Al
         return sign * allot.parameter(key.type, code)
 
     if entries.tokens:
-        term = allot.term
-        rows["token"] += _marked({(param(e.parameter), e.code, rid, term(e.system), e.group) for e in entries.tokens})
+        _add_tokens(rows, entries, rid, allot, key.type, sign)
+    for text in entries.texts:
+        # no value, hence no mark: a text is nothing to sort by
+        code = TEXT_ONLY + text.text[:_KEY]
+        wording = allot.wording(code, NO_TERM, text.text)
+        rows["token"].append((param(text.parameter), code, rid, NO_TERM, 0, wording, 0))
     if entries.strings:
         rows["string"] += _marked(
             {(param(e.parameter), e.folded, rid, e.exact, e.group) for e in entries.strings if e.exact is not None}
@@ -58,14 +76,34 @@ def add_rows(rows: Rows, entries: Entries, key: ResourceKey, rid: int, allot: Al
     if entries.quantities:
         _add_quantities(rows, entries, rid, allot, key.type, sign)
     if entries.references:
-        rows["reference"] += _marked(
-            {
-                (param(e.parameter), allot.known(e.target), rid, allot.type(e.target.type), e.version, e.group)
-                for e in entries.references
-            }
-        )
+        _add_references(rows, entries, rid, allot, key.type, sign)
     if entries.uris:
         rows["uri"] += _marked({(param(e.parameter), e.value, rid, e.group) for e in entries.uris})
+    if entries.positions:
+        rows["position"] += {(param(e.parameter), e.latitude, rid, e.longitude) for e in entries.positions}
+    if entries.words:
+        rows["word"] += {(param(e.parameter), e.word, rid, e.place) for e in entries.words}
+
+
+def _add_tokens(rows: Rows, entries: Entries, rid: int, allot: Allot, base: str, sign: int) -> None:
+    found = set()
+    for entry in entries.tokens:
+        system = allot.term(entry.system)
+        wording = allot.wording(entry.code, system, entry.text) if entry.text else NO_WORDING
+        found.add((sign * allot.parameter(base, entry.parameter), entry.code, rid, system, entry.group, wording))
+    rows["token"] += _marked(found)
+
+
+def _add_references(rows: Rows, entries: Entries, rid: int, allot: Allot, base: str, sign: int) -> None:
+    found = set()
+    for entry in entries.references:
+        target = allot.known(entry.target)
+        kind = allot.type(entry.target.type)
+        wording = allot.wording(str(target), OF_REFERENCE, entry.text) if entry.text else NO_WORDING
+        found.add(
+            (sign * allot.parameter(base, entry.parameter), target, rid, kind, entry.version, entry.group, wording)
+        )
+    rows["reference"] += _marked(found)
 
 
 def _add_quantities(rows: Rows, entries: Entries, rid: int, allot: Allot, base: str, sign: int) -> None:

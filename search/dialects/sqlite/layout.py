@@ -21,6 +21,12 @@ LARGEST: Final = 2
 
 NO_TERM: Final = 0
 """Term number of the empty text (no system, no unit)."""
+NO_WORDING: Final = 0
+"""Wording number of a token or reference without text."""
+OF_REFERENCE: Final = -1
+"""The `system` of wordings of references; their `code` is the target's row number."""
+TEXT_ONLY: Final = "\ufffe"
+"""Begins the code of a token row that stands for a text without code; no code begins so."""
 
 
 def canonical_code(code: str, unit: str) -> str:
@@ -28,10 +34,15 @@ def canonical_code(code: str, unit: str) -> str:
     return f"{code}|{unit}"
 
 
+def spaced(text: str) -> str:
+    """The form in which a wording is kept: a space before each line, so that ` word` is found where words begin."""
+    return " " + text.replace("\n", "\n ")
+
+
 WIDE_DATE: Final = 86_400_000_000
 """Date ranges wider than this (microseconds) have their upper end indexed too."""
 
-INDEX_TABLES: Final = ("token", "string", "date", "number", "quantity", "reference", "uri")
+INDEX_TABLES: Final = ("token", "string", "date", "number", "quantity", "reference", "uri", "position", "word")
 """The tables of index entries: each has `param` and `rid`, and an index `<table>_rid`."""
 
 TABLES: Final[dict[str, str]] = {
@@ -52,7 +63,8 @@ TABLES: Final[dict[str, str]] = {
     ),
     "token": (
         "CREATE TABLE token(param INTEGER NOT NULL, code TEXT NOT NULL, rid INTEGER NOT NULL, system INTEGER NOT NULL,"
-        " group_ INTEGER NOT NULL, mark INTEGER NOT NULL, PRIMARY KEY(param, code, rid, system, group_)) WITHOUT ROWID"
+        " group_ INTEGER NOT NULL, wording INTEGER NOT NULL, mark INTEGER NOT NULL,"
+        " PRIMARY KEY(param, code, rid, system, group_, wording)) WITHOUT ROWID"
     ),
     "string": (
         "CREATE TABLE string(param INTEGER NOT NULL, folded TEXT NOT NULL, rid INTEGER NOT NULL, exact TEXT NOT NULL,"
@@ -73,12 +85,46 @@ TABLES: Final[dict[str, str]] = {
     ),
     "reference": (
         "CREATE TABLE reference(param INTEGER NOT NULL, target INTEGER NOT NULL, rid INTEGER NOT NULL,"
-        " kind INTEGER NOT NULL, version TEXT NOT NULL, group_ INTEGER NOT NULL, mark INTEGER NOT NULL,"
-        " PRIMARY KEY(param, target, rid, kind, version, group_)) WITHOUT ROWID"
+        " kind INTEGER NOT NULL, version TEXT NOT NULL, group_ INTEGER NOT NULL, wording INTEGER NOT NULL,"
+        " mark INTEGER NOT NULL, PRIMARY KEY(param, target, rid, kind, version, group_, wording)) WITHOUT ROWID"
     ),
     "uri": (
         "CREATE TABLE uri(param INTEGER NOT NULL, value TEXT NOT NULL, rid INTEGER NOT NULL, group_ INTEGER NOT NULL,"
         " mark INTEGER NOT NULL, PRIMARY KEY(param, value, rid, group_)) WITHOUT ROWID"
+    ),
+    "position": (
+        "CREATE TABLE position(param INTEGER NOT NULL, latitude INTEGER NOT NULL, rid INTEGER NOT NULL,"
+        " longitude INTEGER NOT NULL, PRIMARY KEY(param, latitude, rid, longitude)) WITHOUT ROWID"
+    ),
+    "word": (
+        "CREATE TABLE word(param INTEGER NOT NULL, word TEXT NOT NULL, rid INTEGER NOT NULL, place INTEGER NOT NULL,"
+        " PRIMARY KEY(param, word, rid, place)) WITHOUT ROWID"
+    ),
+    "wording": (
+        "CREATE TABLE wording(number INTEGER PRIMARY KEY, code TEXT NOT NULL, system INTEGER NOT NULL, text TEXT NOT NULL,"
+        " UNIQUE(code, system, text))"
+    ),
+    "wording_word": (
+        "CREATE TABLE wording_word(word TEXT NOT NULL, wording INTEGER NOT NULL, PRIMARY KEY(word, wording)) WITHOUT ROWID"
+    ),
+    "concept": (
+        "CREATE TABLE concept(system INTEGER NOT NULL, code TEXT NOT NULL, display TEXT NOT NULL,"
+        " PRIMARY KEY(system, code)) WITHOUT ROWID"
+    ),
+    "subsumption": (
+        "CREATE TABLE subsumption(system INTEGER NOT NULL, ancestor TEXT NOT NULL, code TEXT NOT NULL,"
+        " PRIMARY KEY(system, ancestor, code)) WITHOUT ROWID"
+    ),
+    "code_system": (
+        "CREATE TABLE code_system(system INTEGER PRIMARY KEY, version TEXT NOT NULL, source TEXT NOT NULL, content TEXT NOT NULL)"
+    ),
+    "value_set": (
+        "CREATE TABLE value_set(number INTEGER PRIMARY KEY, url TEXT NOT NULL, version TEXT NOT NULL, source TEXT NOT NULL,"
+        " state TEXT NOT NULL, UNIQUE(url, version))"
+    ),
+    "member": (
+        "CREATE TABLE member(value_set INTEGER NOT NULL, code TEXT NOT NULL, system INTEGER NOT NULL,"
+        " PRIMARY KEY(value_set, code, system)) WITHOUT ROWID"
     ),
     "compartment": (
         "CREATE TABLE compartment(owner INTEGER NOT NULL, type INTEGER NOT NULL, rid INTEGER NOT NULL,"
@@ -103,6 +149,7 @@ TABLES: Final[dict[str, str]] = {
     "date_wide": "CREATE INDEX date_wide ON date(param, high) WHERE high - low > 86400000000",
     "number_wide": "CREATE INDEX number_wide ON number(param, high) WHERE high > low",
     "quantity_wide": "CREATE INDEX quantity_wide ON quantity(param, high) WHERE high > low",
+    "subsumption_code": "CREATE INDEX subsumption_code ON subsumption(system, code)",
     "compartment_rid": "CREATE INDEX compartment_rid ON compartment(rid)",
     "owner_rid": "CREATE INDEX owner_rid ON owner(rid)",
 }
