@@ -104,7 +104,11 @@ def _search(package: Package) -> dict[str, Any]:
 
 
 def _components(parameter: Mapping[str, Any]) -> list[list[str]]:
-    return [[c["definition"], c["expression"]] for c in parameter.get("component", ())]
+    found = [[c["definition"], c["expression"]] for c in parameter.get("component", ())]
+    if parameter["id"] == "DocumentReference-relationship":
+        # R4 publishes the two expressions exchanged: relatesto is the target, relation the code
+        found = [[definition, other] for (definition, _), (_, other) in zip(found, reversed(found), strict=True)]
+    return found
 
 
 def _archive(package: Path | None, wheel: Path | None) -> bytes:
