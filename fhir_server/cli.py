@@ -1,4 +1,4 @@
-"""The command line: `fhir-server serve | load | generate | settings | bench`.
+"""The command line: `fhir-server serve | load | generate | settings | bench`, and the commands of `commands/`.
 
 Rules.
 1. A mistake of the user ends in one sentence on stderr and an exit code (2: the command line or settings, 1: the work failed);
@@ -8,14 +8,14 @@ Rules.
 4. The server does not start without access control unless `--auth off` is given, and then it listens on loopback addresses alone.
 """
 
-import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
-from fhir_server.settings import Loaded, Settings, SettingsFault, explain, is_loopback, load_settings
+from fhir_server.commands import DataDir, refuse, settings_of, store, work
+from fhir_server.settings import Settings, explain, is_loopback
 
 app = typer.Typer(
     name="fhir-server",
@@ -25,8 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the database.")]
 
 
 def main() -> None:
@@ -73,15 +71,15 @@ def serve(
         "demo": demo,
         "auth": auth,
     }
-    settings = _settings(flags).settings
+    settings = settings_of(flags).settings
     if fault := may_serve(settings):
-        _refuse(fault, 2)
+        refuse(fault, 2)
     from fhir_server.supervisor import CannotServe, supervise  # noqa: PLC0415  (rule 3)
 
     try:
         code = supervise(settings)
     except CannotServe as error:
-        _refuse(str(error), 1)
+        refuse(str(error), 1)
     raise typer.Exit(code)
 
 
@@ -92,13 +90,13 @@ def load(
     data_dir: DataDir = None,
 ) -> None:
     """Load files into the store. A second run adds nothing; a run that was stopped goes on where it was."""
-    settings = _settings({"data_dir": data_dir}).settings
+    settings = settings_of({"data_dir": data_dir}).settings
     from fhir_server.loading import CannotLoad, run_load  # noqa: PLC0415  (rule 3)
 
     try:
         complete = run_load(settings, paths, processes)
     except CannotLoad as error:
-        _refuse(str(error), 1)
+        refuse(str(error), 1)
     raise typer.Exit(0 if complete else 1)
 
 
@@ -115,14 +113,14 @@ def generate(
     try:
         written = run(patients, seed, out, resources_per_patient=resources_per_patient)
     except OSError as error:
-        _refuse(f"cannot write into {out}: {error.strerror}", 1)
+        refuse(f"cannot write into {out}: {error.strerror}", 1)
     typer.echo(f"{written.resources} resources in {written.files} files, {written.bytes / 1e6:.1f} MB")
 
 
 @app.command(name="settings")
 def show_settings(data_dir: DataDir = None) -> None:
     """Show every setting with its value, where the value is from, its variable and its purpose."""
-    loaded = _settings({"data_dir": data_dir})
+    loaded = settings_of({"data_dir": data_dir})
     rows = [(row.name, row.value, row.source, row.variable, row.purpose) for row in explain(loaded)]
     table = [("setting", "value", "source", "variable", "purpose"), *rows]
     widths = [max(len(row[column]) for row in table) for column in range(4)]
@@ -151,7 +149,7 @@ def bench(
         else:
             run_benchmark(data, seconds=seconds, rounds=rounds, workers=workers, phases=phases, out=json)
     except CannotMeasure as error:
-        _refuse(str(error), 1)
+        refuse(str(error), 1)
 
 
 def may_serve(settings: Settings) -> str | None:
@@ -166,19 +164,8 @@ def may_serve(settings: Settings) -> str | None:
     return None
 
 
-def _settings(flags: dict[str, Any]) -> Loaded:
-    try:
-        loaded = load_settings(flags)
-    except SettingsFault as error:
-        _refuse(str(error), 2)
-    for name in loaded.unknown_variables:
-        sys.stderr.write(f"fhir-server: the environment variable {name} is not a setting; it is ignored\n")
-    return loaded
-
-
-def _refuse(message: str, code: int) -> NoReturn:
-    sys.stderr.write("".join(f"fhir-server: {line}\n" for line in message.splitlines()))
-    raise typer.Exit(code)
+store.add_to(app)
+work.add_to(app)
 
 
 if __name__ == "__main__":

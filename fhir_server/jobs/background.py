@@ -15,9 +15,11 @@ from pathlib import Path
 
 import structlog
 
+from fhir_server.integrity.bases import remember_bases
 from fhir_server.jobs.maintenance import checkpoint, statistics_handler
-from fhir_server.jobs.port import LEASE, Handler, Job, JobQueue, waiting
+from fhir_server.jobs.port import LEASE, Handler, Interrupted, Job, JobQueue, waiting
 from fhir_server.jobs.queue import SqliteJobQueue
+from fhir_server.jobs.reindex import reindex_handler
 from fhir_server.settings import Settings
 from fhir_server.storage.sqlite.connection import FileLock, connect
 from fhir_server.supervisor import Work
@@ -38,7 +40,11 @@ def run_jobs(settings: Settings) -> Work:
         database = database_path(settings)
         with _opened(database, settings) as (claims, claims_lock), _opened(database, settings) as (connection, lock):
             queue = SqliteJobQueue(claims, claims_lock)
-            handlers = {"statistics": statistics_handler(connection, lock)}
+            handlers = {
+                "statistics": statistics_handler(connection, lock),
+                "reindex": reindex_handler(connection, lock, settings),
+            }
+            remember_bases(connection, lock, settings)
             queue.add("statistics", waiting("statistics", {}, _now(), every=STATISTICS_EVERY))
             ready()
             moved = time.monotonic()
@@ -89,6 +95,9 @@ def run_next(queue: JobQueue, handlers: Mapping[str, Handler], leaving: Leaving)
     try:
         with _renewed(queue, job):
             payload = handlers[job.work](job, lambda: leaving.wait(0))
+    except Interrupted as left:
+        queue.release(job, left.payload, _now())
+        log.info("job_interrupted", work=job.work)
     except Exception as error:  # the queue's rule: whatever failed is noted with the job and tried again
         queue.fail(job, f"{type(error).__name__}: {error}", _now())
         log.exception("job_failed", work=job.work, attempt=job.attempt)

@@ -4,7 +4,8 @@ Rules.
 1. A job is a row that was committed, so that it outlives every process. It is enqueued in the unit of work that causes it
    (`FollowUp("job", key, waiting(...))`), or by `add`.
 2. A job is run at least once. Who claims it holds a lease and renews it; a lease that ran out may be claimed by another.
-3. What fails is tried again later and later, and after `MOST_ATTEMPTS` is left for people with its error.
+3. Long work keeps what it has done (`progress`), and goes on from there after any interruption.
+4. What fails is tried again later and later, and after `MOST_ATTEMPTS` is left for people with its error.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,8 +31,18 @@ class Job:
     token: str
 
 
+class Interrupted(Exception):  # noqa: N818  (a turn of events)
+    """Raised by a handler that leaves its work unfinished because the process has to leave; `payload` says where to go on."""
+
+    def __init__(self, payload: Payload) -> None:
+        super().__init__("interrupted")
+        self.payload = payload
+
+
 Handler = Callable[[Job, Callable[[], bool]], Payload]
-"""Does the work; its second argument says whether the process has to leave. Gives the payload of the next run (if it recurs)."""
+"""Does the work; its second argument says whether the process has to leave. Gives the payload of the next run (if it recurs).
+
+Raises Interrupted when it leaves before the end."""
 
 
 class JobQueue(Protocol):
@@ -45,6 +56,12 @@ class JobQueue(Protocol):
 
     def renew(self, job: Job, now: int) -> bool:
         """Lengthen the lease; False when it was lost."""
+
+    def progress(self, job: Job, payload: Payload, now: int) -> bool:
+        """Keep how far the work is: a later claim goes on with `payload`. Renews the lease; False when it was lost."""
+
+    def release(self, job: Job, payload: Payload, now: int) -> None:
+        """The work is not done: let anyone go on with `payload` at once."""
 
     def finish(self, job: Job, payload: Payload, now: int) -> None:
         """The work is done: forget it, or let it wait for its next time."""

@@ -56,6 +56,17 @@ class SqliteJobQueue:
         with self._transaction() as execute:
             return execute(sql, (now + LEASE, job.key, job.token)).rowcount == 1
 
+    def progress(self, job: Job, payload: Payload, now: int) -> bool:
+        """JobQueue says what this does."""
+        data = _data(job, payload, now + LEASE, 0, job.token)
+        with self._transaction() as execute:
+            return execute(_CHANGE, (json.dumps(data), job.key, job.token)).rowcount == 1
+
+    def release(self, job: Job, payload: Payload, now: int) -> None:
+        """JobQueue says what this does."""
+        with self._transaction():
+            self._replace(job, payload, now, 0, "")
+
     def finish(self, job: Job, payload: Payload, now: int) -> None:
         """JobQueue says what this does."""
         with self._transaction() as execute:
@@ -76,8 +87,8 @@ class SqliteJobQueue:
         return ready[0][0] if ready else None
 
     def _replace(self, job: Job, payload: Payload, due: int | None, attempt: int, error: str) -> None:
-        data = {"work": job.work, "payload": dict(payload), "due": due, "every": job.every, "attempt": attempt}
-        self._connection.execute(_CHANGE, (json.dumps({**data, "token": "", "error": error}), job.key, job.token))
+        data = _data(job, payload, due, attempt, "", error)
+        self._connection.execute(_CHANGE, (json.dumps(data), job.key, job.token))
 
     def _ready(self, works: frozenset[str]) -> list[tuple[int, str, dict[str, Any]]]:
         """Jobs that will run, by the time they are due; few rows, for the queue holds work to do and not work done."""
@@ -97,3 +108,8 @@ class SqliteJobQueue:
                 self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
+
+
+def _data(job: Job, payload: Payload, due: int | None, attempt: int, token: str, error: str = "") -> dict[str, Any]:
+    data = {"work": job.work, "payload": dict(payload), "due": due, "every": job.every, "attempt": attempt}
+    return {**data, "token": token, "error": error}
