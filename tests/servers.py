@@ -32,7 +32,9 @@ class Server:
         self.url = ""
 
     def start(self) -> "Server":
-        """Start it and wait until it serves."""
+        """Start it and wait until it serves; what runs of a former start is ended."""
+        if self.process is not None:
+            self.kill()
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 self.command, stdout=subprocess.PIPE, stderr=log, text=True, env=self.environment, start_new_session=True
