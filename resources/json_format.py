@@ -5,7 +5,8 @@ leaves open is refused with FhirError 400, and no diagnostics quotes the content
 limit, lone surrogates, bytes that are not UTF-8, U+0000, a byte order mark, text after the value.
 
 A decoded body is compared with its re-encoding: when the two are equal nothing was lost and no name was given twice. Otherwise
-(escapes, unusual spelling) the members are counted, and only when the counts differ the slow path of the standard library decides.
+(white space, escapes) the members of both are counted: `":` ends a member's name, or stands inside a string in both spellings, unless
+the quote or the colon was written as an escape. Only then, or when the counts differ, the slow path of the standard library decides.
 
 Specification: https://hl7.org/fhir/R4/json.html, RFC 8259, https://hl7.org/fhir/R4/resource.html#Meta
 """
@@ -27,7 +28,8 @@ DEPTH: Final = 100
 
 _BOM: Final = b"\xef\xbb\xbf"
 _NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
-_MINUS_ZERO = re.compile(rb"-0(?![0-9.eE])")
+_MINUS_ZERO = re.compile(rb"-0(?<=[\s:,\[]-0)(?![0-9.eE])")
+_HIDDEN_NAME_END = re.compile(rb"\\u00(?:22|3[aA])")
 _VERSION = re.compile(rb'"[0-9]+","lastUpdated":"[0-9T:.Z\-]+"')
 _HOLE: Final = b"\x00"  # never in JSON: a client's U+0000 would be refused, and is written as an escape anyhow
 
@@ -80,7 +82,7 @@ def decode(body: bytes, *, limit_depth: int = DEPTH) -> Resource:
     encoded = _ENCODER.encode(value)
     if encoded != body:
         compact = msgspec.json.format(body, indent=-1)
-        if encoded != compact and (b"\\u" in compact or compact.count(b'":') != encoded.count(b'":')):
+        if compact.count(b'":') != encoded.count(b'":') or _HIDDEN_NAME_END.search(compact) is not None:
             _decode_slowly(body)
     resource: Resource = value
     return resource

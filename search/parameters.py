@@ -179,6 +179,9 @@ class _Builder:
         self.rows = rows
         self.by_url = by_url
         self.parts = {code: self.parts_of(row) for code, row in rows.items()}
+        self.normals = {
+            code: frozenset(_normal(part, type_name) for part in parts) for code, parts in self.parts.items()
+        }
         self.extra: list[Parameter] = []
 
     def table(self) -> _Table:
@@ -199,9 +202,6 @@ class _Builder:
             return ()
         return tuple(part for part in union(row.expression) if _speaks_of(part, self.type))
 
-    def normal(self, code: str) -> frozenset[str]:
-        return frozenset(_normal(part, self.type) for part in self.parts[code])
-
     def simple(self, row: SearchParameterDefinition) -> Parameter:
         """The parameter with rows of its own."""
         expression = " | ".join(self.parts[row.code]) or None
@@ -213,7 +213,7 @@ class _Builder:
         """The parameter with the rows of others, where these hold exactly what it says."""
         if not parameter.searchable or parameter.code in COLUMNS:
             return parameter
-        wanted = self.normal(parameter.code)
+        wanted = self.normals[parameter.code]
         stripped, target = _stripped(wanted) if parameter.type == "reference" else (wanted, None)
         own = self.own_target(parameter, wanted, made)
         for parts, only in ((wanted, own), (stripped, target)):
@@ -226,7 +226,7 @@ class _Builder:
         """The one target of a reference whose expression another parameter has for other targets: `Bundle.message`."""
         if parameter.type != "reference" or len(parameter.targets) != 1:
             return None
-        twins = [other for code, other in made.items() if other.type == "reference" and self.normal(code) == wanted]
+        twins = [other for code, other in made.items() if other.type == "reference" and self.normals[code] == wanted]
         return parameter.targets[0] if any(other.targets != parameter.targets for other in twins) else None
 
     def cover(self, parameter: Parameter, wanted: frozenset[str], made: Mapping[str, Parameter]) -> tuple[str, ...]:
@@ -234,12 +234,12 @@ class _Builder:
         found: list[str] = []
         covered: frozenset[str] = frozenset()
         for code in sorted(made, key=lambda code: (-len(self.parts[code]), code)):
-            other, parts = made[code], self.normal(code)
+            other, parts = made[code], self.normals[code]
             if other.type != parameter.type or not parts or not parts <= wanted or parts & covered:
                 continue
             if code == parameter.code or code in COLUMNS:
                 continue
-            same = self.normal(parameter.code)
+            same = self.normals[parameter.code]
             # of equal ones the first by code has the rows
             if (parts == same and code > parameter.code) or (parts != same and self.is_shared(code, made)):
                 continue
@@ -249,7 +249,7 @@ class _Builder:
 
     def is_shared(self, code: str, made: Mapping[str, Parameter]) -> bool:
         """Whether the rows of `code` are another's, so that a union names the other."""
-        return self.cover(made[code], self.normal(code), made) != ()
+        return self.cover(made[code], self.normals[code], made) != ()
 
     # ---- composites
 
@@ -281,7 +281,7 @@ class _Builder:
         return own
 
     def indexed(self, code: str) -> frozenset[str]:
-        return frozenset(part for part in self.normal(code) if not part.endswith(".as(sampleddata)"))
+        return frozenset(part for part in self.normals[code] if not part.endswith(".as(sampleddata)"))
 
     def alternative(self, row: SearchParameterDefinition, composites: Mapping[str, Parameter]) -> Parameter:
         """The composite as the alternative of those that have one of its contexts each, where there are such."""
