@@ -7,7 +7,6 @@ does. A pipe that is full makes its process wait: the writer sets the pace.
 import contextlib
 import fcntl
 import os
-import pickle
 import signal
 import sys
 import traceback
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
+from fhir_server.loading import wire
 from fhir_server.loading.parts import End, Message
 from fhir_server.loading.sources import CannotLoad
 
@@ -71,10 +71,9 @@ def _order(member: _Member, waiting: deque[Path]) -> bool:
 
 def _hear(member: _Member) -> Message:
     try:
-        message: Message = pickle.loads(member.answers.recv_bytes())  # noqa: S301  (from our own process)
+        return wire.decode(member.answers.recv_bytes())
     except EOFError:
         raise CannotLoad(f"a loading process ended in the middle of {member.file}") from None
-    return message
 
 
 def _hire(life: Life, others: Sequence[_Member] = ()) -> _Member:
@@ -92,10 +91,7 @@ def _hire(life: Life, others: Sequence[_Member] = ()) -> _Member:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for connection in (orders_in, answers_out, *(end for other in others for end in (other.orders, other.answers))):
             connection.close()
-        life(
-            lambda: _next(orders_out),
-            lambda message: answers_in.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL)),
-        )
+        life(lambda: _next(orders_out), lambda message: answers_in.send_bytes(wire.encode(message)))
         code = 0
     except BrokenPipeError:  # the writer is gone: nobody is left to tell
         code = 0

@@ -112,11 +112,11 @@ def _add_quantities(rows: Rows, entries: Entries, rid: int, allot: Allot, base: 
     for entry in entries.quantities:
         param = sign * allot.parameter(base, entry.parameter)
         low = low_key(entry.low)
-        high = low if entry.high is entry.low is not None else high_key(entry.high)
+        high = low if entry.high == entry.low is not None else high_key(entry.high)
         written.add((param, low, rid, high, term(entry.system), term(entry.code), term(entry.unit), entry.group))
         if entry.canonical_unit is not None:
             low = low_key(entry.canonical_low)
-            same = entry.canonical_high is entry.canonical_low is not None
+            same = entry.canonical_high == entry.canonical_low is not None
             high = low if same else high_key(entry.canonical_high)
             param = sign * allot.parameter(base, canonical_code(entry.parameter, entry.canonical_unit))
             canonical.add((param, low, rid, high, term(entry.system), term(entry.code), 0, entry.group, 0))
