@@ -13,13 +13,16 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
-from fhir_server.http.access_log import AccessLog
 from fhir_server.http.endpoint import FhirEndpoint
-from fhir_server.http.middleware import access_log, body_limit, cors, gzip, request_id
+from fhir_server.http.health import health_routes
+from fhir_server.http.limits import admission
+from fhir_server.http.middleware import body_limit, cors, gzip, observed, request_id
 from fhir_server.http.routes import table_of
 from fhir_server.http.table import ROUTES
 from fhir_server.interactions.assembly import assemble, compose
+from fhir_server.observability.board import Board
 from fhir_server.settings import Settings
+from fhir_server.watch import compose_watch, watching
 
 PREFIX = "/fhir"
 
@@ -44,23 +47,25 @@ class _Below(BaseRoute):
         await self._endpoint(scope, receive, send)
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application for `settings`. Definitions are loaded now, so that forked workers share them."""
+def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
+    """The application for `settings`. Definitions are loaded now, so that forked workers share them.
+
+    `board` shows what this process counts to the server's other processes.
+    """
     options = settings.rest
     parts = compose(settings.base, settings.base_aliases, options, settings.search)
     parts.statement()  # now rather than in the first request: it takes a third of a second
-    log = AccessLog() if options.access_log else None
+    watch = compose_watch(settings, parts, board or Board(("worker-1",)), PREFIX)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = await assemble(parts, settings.data_dir, settings.store)
         app.state.service = service
         try:
-            yield
+            async with watching(watch, service):
+                yield
         finally:
             await service.store.close()
-            if log is not None:
-                log.flush()
 
     app = FastAPI(
         title="fhir-server",
@@ -72,11 +77,12 @@ def create_app(settings: Settings) -> FastAPI:
             "logs": False,
         },  # its spans would carry paths, which name records
         lifespan=lifespan,
-        routes=[_Below(PREFIX, FhirEndpoint(table_of(ROUTES), PREFIX))],
+        routes=[_Below(PREFIX, FhirEndpoint(table_of(ROUTES), PREFIX)), *health_routes(lambda: watch.watched)],
         middleware=[
             Middleware(request_id),
-            Middleware(access_log, write=log),
+            Middleware(observed, observe=watch.observer),
             Middleware(cors, prefix=PREFIX),
+            Middleware(admission, guard=watch.guard, prefix=PREFIX),
             Middleware(body_limit, limit=options.body_limit),
             Middleware(gzip),
         ],

@@ -20,7 +20,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from fhir_server.http.options import HttpLimits
 from fhir_server.interactions.options import RestOptions
+from fhir_server.observability.options import ObservabilityOptions, OtelOptions
 from fhir_server.storage.sqlite.connection import SqliteOptions
 from search.limits import SearchLimits
 
@@ -56,10 +58,18 @@ class Settings(BaseSettings):
     store: Annotated[SqliteOptions, Field(description="the SQLite store")] = SqliteOptions()
     rest: Annotated[RestOptions, Field(description="FHIR interactions")] = RestOptions()
     search: Annotated[SearchLimits, Field(description="what one search may ask for")] = SearchLimits()
+    limits: Annotated[HttpLimits, Field(description="what one request may ask for")] = HttpLimits()
     grace: Annotated[float, Field(gt=0, le=600, description="seconds that requests in flight get at shutdown")] = 10.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="least severity that is logged")
     ] = "info"
+    log_format: Annotated[
+        Literal["auto", "json", "text"], Field(description="json or text; auto: text on a terminal, else json")
+    ] = "auto"
+    observability: Annotated[ObservabilityOptions, Field(description="metrics and slow requests")] = (
+        ObservabilityOptions()
+    )
+    otel: Annotated[OtelOptions, Field(description="traces")] = OtelOptions()
 
     @property
     def public(self) -> str:

@@ -28,6 +28,7 @@ from typing import NoReturn
 import structlog
 
 from fhir_server.observability import configure_logging
+from fhir_server.observability.board import Board
 from fhir_server.settings import Settings
 
 BACKLOG = 2048
@@ -92,7 +93,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def supervise(settings: Settings) -> int:
     """Serve until a signal ends it; the exit code. Raises CannotServe."""
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     structlog.contextvars.bind_contextvars(process="supervisor")
     sys.setswitchinterval(SWITCH_INTERVAL)
     listener = listen(settings.host, settings.port)
@@ -108,10 +109,22 @@ def supervise(settings: Settings) -> int:
             load_demo(settings)
         except CannotLoad as error:
             raise CannotServe(str(error)) from None
-    serve = serve_requests(settings, listener)
-    children = [Child(f"worker-{number}", serve) for number in range(1, settings.workers + 1)]
-    children.append(Child("background", run_jobs(settings)))
+    roles = [*(f"worker-{number}" for number in range(1, settings.workers + 1)), "background"]
+    board = Board(roles)
+    serve, background = serve_requests(settings, listener, board), run_jobs(settings)
+    children = [Child(role, _shown(board, role, serve)) for role in roles[:-1]]
+    children.append(Child("background", _shown(board, "background", background)))
     return run_family(children, listener, settings)
+
+
+def _shown(board: Board, role: str, work: Work) -> Work:
+    """`work` in a process that shows its counts under `role`."""
+
+    def run(ready: Callable[[], None], lifeline: int) -> None:
+        board.take(role)
+        work(ready, lifeline)
+
+    return run
 
 
 def run_family(children: list[Child], listener: socket.socket, settings: Settings) -> int:

@@ -15,6 +15,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from fhir_server.interactions.assembly import DATABASE
+from fhir_server.observability.board import Board
+from fhir_server.observability.tracing import NotInstalled, require_installed
 from fhir_server.settings import Settings
 from fhir_server.storage.sqlite.connection import FileLock, connect
 from fhir_server.storage.sqlite.migrations import migrate
@@ -78,11 +80,15 @@ def prepare_data(settings: Settings) -> None:
         raise CannotServe(f"cannot use the store {database}: {error}") from None
 
 
-def serve_requests(settings: Settings, listener: socket.socket) -> Work:
-    """Compose the application now; the result serves it in the process that calls it."""
+def serve_requests(settings: Settings, listener: socket.socket, board: Board) -> Work:
+    """Compose the application now; the result serves it in the process that calls it. CannotServe when it cannot be composed."""
     from fhir_server.app import create_app  # noqa: PLC0415  (the benchmark serves another application)
 
-    return serve_application(create_app(settings), listener, settings)
+    try:
+        require_installed(settings.otel)
+    except NotInstalled as error:
+        raise CannotServe(str(error)) from None
+    return serve_application(create_app(settings, board), listener, settings)
 
 
 def serve_application(app: ASGIApp, listener: socket.socket, settings: Settings) -> Work:

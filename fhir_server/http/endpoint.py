@@ -45,6 +45,7 @@ class FhirEndpoint:
             prefer = preferences(headers.get("prefer"))
             payload = b"" if method in ("GET", "HEAD", "DELETE") else await _body(receive)
             request = FhirRequest(method, segments, query, headers, payload, EVERYTHING, prefer)
+            scope["fhir_request"] = request
             response = await route.interaction(service, request)
         except FhirError as error:
             response = error_response(error)
@@ -61,6 +62,7 @@ class FhirEndpoint:
         segments = tuple(path.split("/")) if path else ()
         route = route_of(self._table, method, segments, service.types)
         scope["route_shape"] = route.shape
+        scope["segments"] = segments
         return route, segments
 
 

@@ -1,6 +1,6 @@
-"""The layers around every answer, each a plain ASGI function: request id, access log, CORS, body limit, gzip.
+"""The layers around every answer, each a plain ASGI function: request id, observation, CORS, body limit, gzip.
 
-Rules: no layer parses a resource; the log names the route's shape, never an id, a query value or a header; what a layer answers
+Rules: no layer parses a resource; what a layer answers
 on its own under the FHIR base is an OperationOutcome.
 
 Specification: https://asgi.readthedocs.io/en/latest/specs/www.html, https://fetch.spec.whatwg.org/#http-cors-protocol
@@ -20,7 +20,10 @@ from fhir_server.http.errors import error_response
 from fhir_server.http.response import FhirResponse
 from resources.errors import FhirError
 
-LogWrite = Callable[[str], None]
+Observe = Callable[[Scope, int, float], None]
+"""Is told of each answer: its scope, its status (499: the client went away), its seconds."""
+
+_CLIENT_GONE = 499
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9\-.:_]{1,128}")
 _COMPRESS_FROM = 1400
@@ -73,34 +76,27 @@ def request_id(app: ASGIApp) -> ASGIApp:
     return layer
 
 
-def access_log(app: ASGIApp, write: LogWrite | None) -> ASGIApp:
-    """Hand one line of JSON per answer to `write`: request id, method, route shape, status, milliseconds. None: no log."""
-    if write is None:
-        return app
+def observed(app: ASGIApp, observe: Observe) -> ASGIApp:
+    """Tell `observe` of every answer; the layers inside find the status of an answer that has begun as `status` in the scope."""
 
     async def layer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
         begun = time.perf_counter()
-        status = 500
 
         async def send_seen(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                scope["status"] = message["status"]
             await send(message)
 
         try:
             await app(scope, receive, send_seen)
+        except BaseException:
+            scope.setdefault("status", 500)
+            raise
         finally:
-            spent = (time.perf_counter() - begun) * 1000
-            # by hand: each part is of our own making or was checked to need no escape
-            method = scope["method"] if scope["method"].isascii() and scope["method"].isalpha() else "?"
-            write(
-                f'{{"event":"request","request_id":"{scope["request_id"]}","method":"{method}",'
-                f'"route":"{scope.get("route_shape", "")}","status":{status},"ms":{spent:.2f}}}'
-            )
+            observe(scope, scope.get("status", _CLIENT_GONE), time.perf_counter() - begun)
 
     return layer
 

@@ -7,7 +7,9 @@ import json
 import pytest
 
 from fhir_server.http.access_log import AccessLog
-from fhir_server.http.middleware import access_log, request_id
+from fhir_server.http.middleware import observed, request_id
+from fhir_server.http.observer import Observer
+from fhir_server.observability.metrics import Recorder
 from tests.http.conftest import FHIR, made
 
 pytestmark = pytest.mark.anyio
@@ -67,7 +69,7 @@ async def test_the_access_log_names_shapes_and_no_ids():
     log = AccessLog(stream)
 
     async def app(scope, receive, send):
-        scope["route_shape"] = "/{type}/{id}"
+        scope["route_shape"], scope["segments"] = "/{type}/{id}", ("Patient", "secret")
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
@@ -75,12 +77,22 @@ async def test_the_access_log_names_shapes_and_no_ids():
         pass
 
     scope = {"type": "http", "method": "GET", "path": "/fhir/Patient/secret", "headers": [(b"x-request-id", b"r1")]}
-    await request_id(access_log(app, log))(scope, None, ignore)
+    observer = Observer(Recorder(), log, prefix="/fhir", code_of=lambda _shape, _method: "read")
+    await request_id(observed(app, observer))(scope, None, ignore)
     assert stream.getvalue() == ""
     log.flush()
     line = json.loads(stream.getvalue())
     assert line.pop("ms") >= 0
-    assert line == {"event": "request", "request_id": "r1", "method": "GET", "route": "/{type}/{id}", "status": 200}
+    assert line.pop("timestamp").startswith("20")
+    assert line == {
+        "event": "request",
+        "level": "info",
+        "process": "",
+        "request_id": "r1",
+        "method": "GET",
+        "route": "/{type}/{id}",
+        "status": 200,
+    }
 
 
 async def test_health_says_that_the_process_serves(client):
