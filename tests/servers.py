@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import httpx2
 
@@ -37,7 +38,12 @@ class Server:
             self.kill()
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                self.command, stdout=subprocess.PIPE, stderr=log, text=True, env=self.environment, start_new_session=True
+                self.command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=self.environment,
+                start_new_session=True,
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -89,7 +95,7 @@ class Server:
         """A client whose paths are relative to the FHIR base."""
         return httpx2.Client(base_url=f"{self.url}/", timeout=60, **options)
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:

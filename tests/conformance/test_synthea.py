@@ -47,9 +47,7 @@ def post_and_read_back(client, paths):
         responses = answer.json()["entry"]
         assert [entry["response"]["status"][:3] for entry in responses] == ["201"] * len(source["entry"])
         locations = [entry["response"]["location"].split("/_history/")[0] for entry in responses]
-        addresses = {
-            entry["fullUrl"]: location for entry, location in zip(source["entry"], locations, strict=True)
-        }
+        addresses = {entry["fullUrl"]: location for entry, location in zip(source["entry"], locations, strict=True)}
         for entry, location in zip(source["entry"], locations, strict=True):
             back = parse(client.get(location).content)
             expected = mapped(content(entry["resource"]), lambda text: addresses.get(text, text))  # noqa: B023

@@ -4,6 +4,7 @@ Quick: 2 rounds. Full: 20 more. `--rounds N` multiplies both (`--full --rounds 1
 """
 
 import asyncio
+import itertools
 import json
 import sqlite3
 from contextlib import closing
@@ -49,7 +50,7 @@ def check_records(client, ledger):
         versions = [int(entry["response"]["etag"][3:-1]) for entry in entries]
         assert versions == list(range(len(versions), 0, -1)), name
         moments = [entry["response"]["lastModified"] for entry in entries]
-        assert all(later > earlier for later, earlier in zip(moments, moments[1:], strict=False)), name
+        assert all(later > earlier for later, earlier in itertools.pairwise(moments)), name
         allowed = {(record.version, record.mark)}
         if record.pending is not ...:
             happened = record.pending is not None or record.mark is not None

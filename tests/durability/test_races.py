@@ -4,6 +4,7 @@ https://hl7.org/fhir/R4/http.html#ccreate, #concurrency
 """
 
 import asyncio
+import itertools
 import json
 from collections import Counter
 
@@ -52,7 +53,12 @@ async def test_100_parallel_conditional_creates_make_one_resource(server, rounds
             name = f"create-{number}"
             headers = {**FHIR, "If-None-Exist": f"identifier=http://race|{name}"}
             answers = await together(
-                client, 100, "POST", "Patient", headers=headers, content=lambda n, name=name: json.dumps(patient(name, active=n % 2 == 0))
+                client,
+                100,
+                "POST",
+                "Patient",
+                headers=headers,
+                content=lambda n, name=name: json.dumps(patient(name, active=n % 2 == 0)),
             )
             assert Counter(answer.status_code for answer in answers) == {201: 1, 200: 99}
             assert len({answer.headers["location"] for answer in answers}) == 1
@@ -105,7 +111,12 @@ async def test_50_parallel_updates_with_if_match_have_one_winner_a_version(serve
 async def test_parallel_updates_without_conditions_are_all_kept_as_versions_without_gap(server):
     async with connections(server, 50) as client:
         answers = await together(
-            client, 50, "PUT", "Patient/busy", headers=FHIR, content=lambda n: json.dumps(patient("busy", id="busy", language=f"x-{n}"))
+            client,
+            50,
+            "PUT",
+            "Patient/busy",
+            headers=FHIR,
+            content=lambda n: json.dumps(patient("busy", id="busy", language=f"x-{n}")),
         )
         assert Counter(answer.status_code for answer in answers) == {201: 1, 200: 49}
         history = (await client.get("Patient/busy/_history?_count=100")).json()["entry"]
@@ -130,4 +141,4 @@ async def test_updates_and_deletes_at_once_never_answer_a_500(server):
         history = (await client.get("Patient/gone/_history?_count=100")).json()["entry"]
         methods = [entry["request"]["method"] for entry in history]
         assert all(entry["response"]["etag"] == f'W/"{len(history) - n}"' for n, entry in enumerate(history))
-        assert all((a, b) != ("DELETE", "DELETE") for a, b in zip(methods, methods[1:], strict=False))
+        assert all((a, b) != ("DELETE", "DELETE") for a, b in itertools.pairwise(methods))

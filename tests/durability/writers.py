@@ -41,7 +41,11 @@ class Ledger:
 
 def patient(mark: str, name: str | None = None) -> dict[str, Any]:
     """A patient who is found by `mark`; big enough that a commit is more than one page."""
-    made = {"resourceType": "Patient", "identifier": [{"system": SYSTEM, "value": mark}], "name": [{"family": mark * 20}]}
+    made = {
+        "resourceType": "Patient",
+        "identifier": [{"system": SYSTEM, "value": mark}],
+        "name": [{"family": mark * 20}],
+    }
     return made if name is None else {**made, "id": name}
 
 
