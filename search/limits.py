@@ -8,7 +8,8 @@ class SearchLimits:
     """`page` matches when `_count` is absent, at most `page_limit`.
 
     `conditions` parameters joined by AND, `alternatives` values joined by OR in one of them, `sort_keys` of `_sort`, `includes`
-    parameters.
+    parameters. `depth` references that one parameter looks through, `types` that an untyped step may mean, `steps` of all
+    parameters together.
     """
 
     page: int = 20
@@ -17,3 +18,6 @@ class SearchLimits:
     alternatives: int = 500
     sort_keys: int = 8
     includes: int = 20
+    depth: int = 8
+    types: int = 16
+    steps: int = 64

@@ -6,8 +6,7 @@ Rules.
    `used`. An empty value says nothing and is left out.
 3. A parameter that shapes the result is given once (`_include` and `_revinclude` apart).
 
-Not yet: chains of more than one step, `_has` inside others, `:iterate`, `*`, and the modifiers and parameters that
-`search.types` and `search.conditions` name.
+Not yet: the modifiers and parameters that `search.types` and `search.context` name.
 Specification: https://hl7.org/fhir/R4/search.html
 """
 
@@ -16,7 +15,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from resources.errors import FhirError, Issue
-from search.conditions import STEP, Search, Unknown, condition, find
+from search.chains import HAS, STEP
+from search.conditions import condition
+from search.context import Search, Unknown, find
 from search.limits import SearchLimits
 from search.parameters import Registry
 from search.query import All, And, Node, Query
@@ -111,7 +112,7 @@ def _issue(unknown: Unknown, handling: Handling) -> Issue:
 def _require_known(search: Search, name: str) -> None:
     """An empty value excuses no unknown name."""
     code = name.partition(":")[0].partition(STEP)[0]
-    if code != "_has" and code not in READERS:
+    if not name.startswith(HAS) and code not in READERS:
         try:
             find(search, search.type, code)
         except Unknown as unknown:

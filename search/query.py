@@ -95,7 +95,73 @@ class CompositeTest:
     parts: tuple["Test", ...]
 
 
-Test = TokenTest | StringTest | DateTest | NumberTest | QuantityTest | ReferenceTest | UriTest | CompositeTest
+@dataclass(frozen=True, slots=True)
+class TextTest:
+    """A word of the text beside a code or reference begins with `text` (folded); of several words the further ones follow."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class NearTest:
+    """A position at most so many metres from a place, which is in millionths of a degree."""
+
+    latitude: int
+    longitude: int
+    metres: float
+
+
+@dataclass(frozen=True, slots=True)
+class WordsTest:
+    """A folded word, or several in consecutive places."""
+
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberTest:
+    """A code of the value set of this URL (`:in`); `version` None: whichever the server prefers."""
+
+    url: str
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubsumptionTest:
+    """A code that is, or lies under (`below`) or over (`above`), one of `codes`; `system` None: in any system.
+
+    `codes` are spelled as in a TokenTest.
+    """
+
+    mode: Literal["above", "below"]
+    system: str | None
+    codes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MimeTest:
+    """A mime type that is `text` or more special (`below`: `image` finds `image/png`), or more general (`above`)."""
+
+    mode: Literal["above", "below"]
+    text: str
+
+
+Test = (
+    TokenTest
+    | StringTest
+    | DateTest
+    | NumberTest
+    | QuantityTest
+    | ReferenceTest
+    | UriTest
+    | CompositeTest
+    | TextTest
+    | NearTest
+    | WordsTest
+    | MemberTest
+    | SubsumptionTest
+    | MimeTest
+)
 
 
 # ---- nodes: what a resource must satisfy
@@ -164,11 +230,18 @@ class LastUpdated:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A reference parameter whose target, of type `target`, satisfies `where`: `subject:Patient.name=x`."""
+    """A reference parameter whose target, of type `target`, satisfies `where`: `subject:Patient.name=x`.
+
+    The target is a live resource that is `visible` too, or is contained (then it is as visible as what contains it). `canonical`:
+    values may name the target by its canonical URL. `versioned`: of the references, only those that name a version.
+    """
 
     parameter: Parameter
     target: str
     where: "Node"
+    visible: "Node" = field(default_factory=All)
+    canonical: bool = False
+    versioned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +267,9 @@ class OwnedBy:
     organizations: tuple[ResourceKey, ...]
 
 
-Node = All | Nothing | And | Or | Not | Match | Present | HasId | LastUpdated | Chain | Reverse | InCompartment | OwnedBy
+Node = (
+    All | Nothing | And | Or | Not | Match | Present | HasId | LastUpdated | Chain | Reverse | InCompartment | OwnedBy
+)
 
 
 # ---- the whole search

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
 from resources.errors import FhirError
-from search.conditions import Search, Unknown, find, require_reference, require_target
+from search.chains import require_reference, require_target
+from search.context import Search, Unknown, find
 from search.parameters import Parameter
 from search.query import Include, SortKey
 

@@ -39,13 +39,13 @@ def rewrite(query: Query, narrowing: Narrowing) -> Query:
 def narrow(query: Query, narrowing: Narrowing) -> Query:
     """Restrict the rows of the type and of every type that the search looks at through references.
 
-    where=Chain(subject, Patient, name=x)  ->  where=Chain(subject, Patient, And(name=x, VISIBLE[Patient])), narrowing=VISIBLE[own type]
+    where=Chain(subject, Patient, name=x)  ->  where=Chain(subject, Patient, name=x, visible=VISIBLE[Patient]), narrowing=VISIBLE[own type]
     """
 
     def inner(node: Node) -> Node:
         match node:
-            case Chain(_, target, where):
-                return replace(node, where=_both(where, narrowing.of(target)))
+            case Chain(target=target, visible=visible):
+                return replace(node, visible=_both(visible, narrowing.of(target)))
             case Reverse(source, _, where):
                 return replace(node, where=_both(where, narrowing.of(source)))
         return node
@@ -206,7 +206,10 @@ def _bottom_up(node: Node, change: Callable[[Node], Node]) -> Node:
         case Not(part):
             inner = _bottom_up(part, change)
             node = node if inner is part else Not(inner)
-        case Chain(where=where) | Reverse(where=where):
+        case Chain(where=where, visible=visible):
+            inner, seen = _bottom_up(where, change), _bottom_up(visible, change)
+            node = node if inner is where and seen is visible else replace(node, where=inner, visible=seen)
+        case Reverse(where=where):
             inner = _bottom_up(where, change)
             node = node if inner is where else replace(node, where=inner)
     return change(node)
@@ -233,4 +236,6 @@ def _joined(kind: type[And] | type[Or], parts: Iterable[Node], was: And | Or) ->
 
 
 def _both(where: Node, visible: Node) -> Node:
-    return where if isinstance(visible, All) else And((where, visible))
+    if isinstance(visible, All):
+        return where
+    return visible if isinstance(where, All) else And((where, visible))

@@ -9,7 +9,7 @@ import pytest
 from resources.errors import FhirError
 from resources.model import ResourceKey
 from search.dialects.sqlite import pages as pages_module
-from search.dialects.sqlite import plan
+from search.dialects.sqlite import plan, sources
 from search.entries import (
     DateEntry,
     Entries,

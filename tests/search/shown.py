@@ -58,8 +58,9 @@ def show_node(node):
             return f"id({','.join(ids)})"
         case LastUpdated(test):
             return f"updated={show_test(test)}"
-        case Chain(parameter, target, where):
-            return f"chain({parameter.code}:{target}, {show_node(where)})"
+        case Chain(parameter, target, where, visible):
+            seen = "" if visible == All() else f", visible {show_node(visible)}"
+            return f"chain({parameter.code}:{target}, {show_node(where)}{seen})"
         case Reverse(source, parameter, where):
             return f"has({source}:{parameter.code}, {show_node(where)})"
         case InCompartment(owner):

@@ -91,7 +91,7 @@ NARROWED = [
     (
         "Observation",
         "patient.name=a",
-        "chain(patient:Patient, and(name=starts 'a', in(Patient/me))) narrowing in(Patient/me)",
+        "chain(patient:Patient, name=starts 'a', visible in(Patient/me)) narrowing in(Patient/me)",
     ),
     (
         "Patient",
@@ -113,10 +113,17 @@ def test_access_restricts_every_type_the_search_looks_at(parsed, type_name, text
 
 def test_who_may_see_nothing_reaches_nothing_through_references(parsed):
     nobody = Narrowing("nobody", lambda name: Nothing() if name == "Patient" else All())
-    assert show(rewrite(parsed("Observation", "patient.name=a").query, nobody)) == "nothing"
+    found = show(rewrite(parsed("Observation", "patient.name=a").query, nobody))
+    assert (
+        found == "chain(patient:Patient, name=starts 'a', visible nothing)"
+    )  # what a resource contains is as visible as it
+    has = parsed("Patient", "_has:Observation:patient:code=a").query
+    assert (
+        show(rewrite(has, Narrowing("nobody", lambda name: Nothing() if name == "Observation" else All()))) == "nothing"
+    )
     assert rewrite(parsed("Patient", "name=a").query, nobody).narrowing == Nothing()
     reached = rewrite(parsed("Observation", "patient.gender:not=a").query, nobody)
-    assert reached.where == Nothing()
+    assert reached.where.visible == Nothing()
 
 
 def test_access_nodes_are_rewritten_and_never_narrowed():
@@ -170,6 +177,12 @@ def _leaves(node):
 @given(NODES)
 def test_narrowing_reaches_into_references_however_deep(node):
     ref = Parameter("Observation", "subject", "reference", "", "x")
-    for outer in (Chain(ref, "Patient", node), Reverse("Patient", ref, node)):
+    chain, has = Chain(ref, "Patient", node), Reverse("Patient", ref, node)
+    seen = InCompartment(MINE)
+    for outer, inside in ((chain, replace(chain, visible=seen)), (has, replace(has, where=both(node, seen)))):
         found = narrow(query(Not(And((outer, X)))), SEEN).where
-        assert found == Not(And((replace(outer, where=And((node, InCompartment(MINE)))), X)))
+        assert found == Not(And((inside, X)))
+
+
+def both(node, visible):
+    return visible if node == All() else And((node, visible))

@@ -14,7 +14,8 @@ from search.dialects.sqlite.layout import NO_TERM, spaced
 
 _KEPT_RIDS: Final = 100_000
 _KEPT_TERMS: Final = 100_000
-_MISSING: Final = -9
+_MISSING: Final = -(1 << 62)
+"""A number that no row has, nor has its negative (contained resources' entries)."""
 
 
 class Numbers:

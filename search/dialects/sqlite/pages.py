@@ -17,7 +17,8 @@ from typing import Final
 
 from search.dialects.sqlite.conditions import Catalog, Sql, Values, primary, storage_codes
 from search.dialects.sqlite.layout import LARGEST, LIVE, SMALLEST
-from search.dialects.sqlite.plan import ENOUGH, TRUE, Branch, Planner, Source
+from search.dialects.sqlite.plan import Planner
+from search.dialects.sqlite.sources import ENOUGH, TRUE, Branch, Source
 from search.query import All, And, Include, Node, Query, SortKey
 
 Position = tuple[object, ...]

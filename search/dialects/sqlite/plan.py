@@ -9,15 +9,15 @@ Specification: https://www.sqlite.org/optoverview.html#manual_control_of_query_p
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Final
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Final, Literal
 
 from search.dialects.sqlite.conditions import (
     Catalog,
     Condition,
     Range,
     Sql,
-    Values,
     conditions,
     date_condition,
     marks,
@@ -26,6 +26,8 @@ from search.dialects.sqlite.conditions import (
     storage_codes,
 )
 from search.dialects.sqlite.layout import LIVE
+from search.dialects.sqlite.links import chain_holds, chain_source, reverse_holds, reverse_source
+from search.dialects.sqlite.sources import ENOUGH, FALSE, FEW, TRUE, Branch, Source, joined, values_of
 from search.parameters import Parameter
 from search.query import (
     All,
@@ -49,12 +51,6 @@ from search.query import (
     TokenTest,
 )
 
-FEW: Final = 64
-"""A source with fewer rows than this drives at once."""
-ENOUGH: Final = 1500
-"""Sources are counted up to here."""
-
-TRUE: Final[Sql] = ("1", ())
 _PRESENT_TABLES: Final = {
     "token": ("token",),
     "string": ("string",),
@@ -68,49 +64,32 @@ _PRESENT_TABLES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """`SELECT rid FROM tables WHERE where`; `ordered`: rows come in row order; `unique`: each once."""
-
-    rid: str
-    tables: Sql
-    where: Sql
-    ordered: bool = False
-    unique: bool = False
-
-    def select(self, more: Sql = TRUE, columns: str = "") -> Sql:
-        """The distinct rows for which `more` holds too."""
-        word = "" if self.unique else "DISTINCT "
-        sql = f"SELECT {word}{self.rid} AS rid{columns} FROM {self.tables[0]} WHERE {self.where[0]}"
-        return (sql if more is TRUE else f"{sql} AND {more[0]}"), self.tables[1] + self.where[1] + more[1]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The union of branches; `rank` is the order in which sources are tried, `rest` what its rows must still satisfy."""
-
-    branches: tuple[Branch, ...]
-    rank: int
-    rest: tuple[Node, ...] = ()
-    count: int | None = None
-
-    @property
-    def ordered(self) -> bool:
-        """Whether the rows come in row order, so that a page can stop early."""
-        return len(self.branches) == 1 and self.branches[0].ordered
-
-
 class Planner:
     """Compiles the nodes of one statement; aliases are numbered in the order of the text, so equal shapes give equal text."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self._aliases = 0
+        self._sign = 1
 
     def alias(self) -> str:
         """A fresh table alias."""
         self._aliases += 1
         return f"t{self._aliases}"
+
+    @property
+    def inside(self) -> bool:
+        """Whether conditions are on contained resources now."""
+        return self._sign < 0
+
+    @contextmanager
+    def side(self, sign: Literal[1, -1]) -> Iterator[None]:
+        """Meanwhile conditions are on contained resources (-1), or on live ones (1)."""
+        before, self._sign = self._sign, sign
+        try:
+            yield
+        finally:
+            self._sign = before
 
     # ---- what holds for a row
 
@@ -122,9 +101,9 @@ class Planner:
             case Nothing():
                 return "0", ()
             case And(parts):
-                return self._joined([self.holds(part, rid, type_) for part in parts], "AND", "1")
+                return joined([self.holds(part, rid, type_) for part in parts], "AND")
             case Or(parts):
-                return self._joined([self.holds(part, rid, type_) for part in merged(parts)], "OR", "0")
+                return joined([self.holds(part, rid, type_) for part in merged(parts)], "OR")
             case Not(part):
                 sql, values = self.holds(part, rid, type_)
                 return f"NOT ({sql})", values
@@ -132,9 +111,11 @@ class Planner:
                 return self._tuple_holds(parameter, parts, rid)
             case Match(parameter, test, identifier):
                 found = conditions(test, _identified(parameter, identifier), self.catalog)
-                return self._joined([self._probe(parameter, c, rid) for c in found], "OR", "0")
+                return joined([self._probe(parameter, c, rid) for c in found], "OR")
             case Present(parameter):
                 return self._present(parameter, rid)
+            case HasId() | LastUpdated() | InCompartment() | OwnedBy() if self.inside:
+                return FALSE
             case HasId(ids):
                 a = self.alias()
                 return f"EXISTS (SELECT 1 FROM resource {a} WHERE {a}.rid = {rid} AND {a}.id IN ({marks(ids)}))", ids
@@ -143,9 +124,9 @@ class Planner:
                 sql, values = date_condition(test)
                 return f"EXISTS (SELECT 1 FROM resource {a} WHERE {a}.rid = {rid} AND {_updated(sql, a)})", values
             case Chain():
-                return self._chain_holds(node, rid)
+                return chain_holds(self, node, rid)
             case Reverse():
-                return self._reverse_holds(node, rid)
+                return reverse_holds(self, node, rid)
             case InCompartment(owner):
                 a = self.alias()
                 sql = f"EXISTS (SELECT 1 FROM compartment {a} WHERE {a}.owner = ? AND {a}.type = ? AND {a}.rid = {rid})"
@@ -162,14 +143,24 @@ class Planner:
         sql = f"EXISTS (SELECT 1 FROM resource {a} INDEXED BY live WHERE {a}.type = ? AND {a}.state = {LIVE} AND {a}.rid = {rid})"
         return sql, (self.catalog.type(type_),)
 
-    def _joined(self, parts: list[Sql], word: str, empty: str) -> Sql:
-        if len(parts) == 1:
-            return parts[0]
-        return (f"({f' {word} '.join(sql for sql, _ in parts)})" if parts else empty), _values(parts)
+    def finds(self, node: Node) -> bool:
+        """Whether the node holds only for live resources (or contained ones) of the type its parameters are on."""
+        match node:
+            case Match() | Present() | Nothing() | InCompartment() | OwnedBy():
+                return True
+            case And(parts):
+                return any(self.finds(part) for part in parts)
+            case Or(parts):
+                return all(self.finds(part) for part in parts)
+            case Chain():
+                return True
+            case _:
+                return False
 
     def parameters(self, parameter: Parameter, alias: str, unit: str | None = None) -> Sql:
         """The condition that a row belongs to the parameter (in that canonical unit)."""
-        found = tuple(self.catalog.parameter(parameter.base, code) for code in storage_codes(parameter, unit))
+        codes = storage_codes(parameter, unit)
+        found = tuple(self._sign * self.catalog.parameter(parameter.base, code) for code in codes)
         return (f"{alias}.param = ?" if len(found) == 1 else f"{alias}.param IN ({marks(found)})"), found
 
     def _probe(self, parameter: Parameter, condition: Condition, rid: str, more: str = "") -> Sql:
@@ -190,7 +181,7 @@ class Planner:
             table = condition.table
             sql = f"SELECT 1 FROM {table} {a} INDEXED BY {table}_rid WHERE {a}.rid = {rid} AND {param} AND {condition.sql.replace('{a}', a)} AND {more}"
             found.append((f"EXISTS ({sql})", (*numbers, *condition.values, *values)))
-        return self._joined(found, "OR", "0")
+        return joined(found, "OR")
 
     def _components_hold(self, parameter: Parameter, tests: list[Test], a: str) -> Sql:
         """The conditions on the second and further components of the tuple whose first component is row `a`."""
@@ -200,13 +191,13 @@ class Planner:
             component = parameter.components[at]
             found = conditions(test, component, self.catalog)
             probes = [self._probe(component, c, f"{a}.rid", same) for c in found]
-            every.append(self._joined(probes, "OR", "0"))
-        return self._joined(every, "AND", "1")
+            every.append(joined(probes, "OR"))
+        return joined(every, "AND")
 
     def _present(self, parameter: Parameter, rid: str) -> Sql:
         shown = parameter.components[0] if parameter.type == "composite" else parameter
         parts = [self._probe(shown, self._any(shown, table), rid) for table in _PRESENT_TABLES[shown.type]]
-        return self._joined(parts, "OR", "0")
+        return joined(parts, "OR")
 
     def _any(self, parameter: Parameter, table: str) -> Condition:
         """Any row of the parameter; where rows are shared with a wider one, those of its target type."""
@@ -217,29 +208,13 @@ class Planner:
             return Condition(table, "{a}.kind = ?", (self.catalog.type(only),))
         return Condition(table, "{a}.value GLOB ?", (f"*/{only}/*",)) if table == "uri" else Condition(table, "0", ())
 
-    def _chain_holds(self, node: Chain, rid: str) -> Sql:
-        a = self.alias()
-        param, numbers = self.parameters(node.parameter, a)
-        where = self._target(node, f"{a}.target")
-        sql = f"SELECT 1 FROM reference {a} INDEXED BY reference_rid WHERE {a}.rid = {rid} AND {param} AND {a}.kind = ? AND {where[0]}"
-        return f"EXISTS ({sql})", (*numbers, self.catalog.type(node.target), *where[1])
-
-    def _target(self, node: Chain, target: str) -> Sql:
-        where = self.holds(node.where, target, node.target)
-        return where if _finds(node.where) else self._joined([self.live(target, node.target), where], "AND", "1")
-
-    def _reverse_holds(self, node: Reverse, rid: str) -> Sql:
-        a = self.alias()
-        param, numbers = self.parameters(node.parameter, a)
-        where = self.holds(node.where, f"{a}.rid", node.source)
-        sql = f"SELECT 1 FROM reference {a} INDEXED BY {primary('reference')} WHERE {param} AND {a}.target = {rid} AND {where[0]}"
-        return f"EXISTS ({sql})", (*numbers, *where[1])
-
     # ---- where rows are found
 
     def source(self, node: Node, type_: str) -> Source | None:
         """Where the rows of `node` are found, or None when only a scan of the type would tell."""
         match node:
+            case HasId() | LastUpdated() | InCompartment() | OwnedBy() if self.inside:
+                return self.source(Nothing(), type_)
             case All() | Not():
                 return None
             case Nothing():
@@ -271,9 +246,9 @@ class Planner:
                 tables = f"resource {a} INDEXED BY resource_type_updated"
                 return Source((Branch(f"{a}.rid", (tables, ()), (where, (self.catalog.type(type_), *values))),), 8)
             case Chain():
-                return self._chain_source(node)
+                return chain_source(self, node)
             case Reverse():
-                return self._reverse_source(node, type_)
+                return reverse_source(self, node, type_)
             case InCompartment(owner):
                 a = self.alias()
                 values = (self.catalog.rid(owner), self.catalog.type(type_))
@@ -361,7 +336,7 @@ class Planner:
         done = []
         for branch in source.branches:
             parts = [branch.where, *(self.holds(node, branch.rid, type_) for node in source.rest)]
-            done.append(replace(branch, where=(" AND ".join(sql for sql, _ in parts), _values(parts))))
+            done.append(replace(branch, where=(" AND ".join(sql for sql, _ in parts), values_of(parts))))
         return tuple(done)
 
     def _cheapest(self, parts: tuple[Node, ...], type_: str) -> Source | None:
@@ -393,54 +368,6 @@ class Planner:
         assert best is not None
         return best
 
-    def _chain_source(self, node: Chain) -> Source:
-        kind = self.catalog.type(node.target)
-        inner = self.source(node.where, node.target)
-        if inner is None:
-            a = self.alias()
-            param, numbers = self.parameters(node.parameter, a)
-            where = self._target(node, f"{a}.target")
-            tables = f"reference {a} INDEXED BY {primary('reference')}"
-            return Source(
-                (
-                    Branch(
-                        f"{a}.rid",
-                        (tables, ()),
-                        (f"{param} AND {a}.kind = ? AND {where[0]}", (*numbers, kind, *where[1])),
-                    ),
-                ),
-                5,
-            )
-        branches = []
-        for branch in self.finished(inner, node.target):
-            s, a = self.alias(), self.alias()
-            sql, values = branch.select()
-            param, numbers = self.parameters(node.parameter, a)
-            tables = f"({sql}) {s} CROSS JOIN reference {a} INDEXED BY {primary('reference')}"
-            branches.append(
-                Branch(
-                    f"{a}.rid",
-                    (tables, values),
-                    (f"{param} AND {a}.target = {s}.rid AND {a}.kind = ?", (*numbers, kind)),
-                )
-            )
-        return Source(tuple(branches), 5)
-
-    def _reverse_source(self, node: Reverse, type_: str) -> Source | None:
-        inner = self.source(node.where, node.source)
-        if inner is None or self.counted(inner) >= ENOUGH:
-            return None
-        branches = []
-        for branch in self.finished(inner, node.source):
-            s, a = self.alias(), self.alias()
-            sql, values = branch.select()
-            param, numbers = self.parameters(node.parameter, a)
-            live = self.live(f"{a}.target", type_)
-            tables = f"({sql}) {s} CROSS JOIN reference {a} INDEXED BY reference_rid"
-            where = f"{a}.rid = {s}.rid AND {param} AND {live[0]}"
-            branches.append(Branch(f"{a}.target", (tables, values), (where, (*numbers, *live[1]))))
-        return Source(tuple(branches), 5)
-
 
 def merged(parts: tuple[Node, ...]) -> tuple[Node, ...]:
     """Alternatives of one parameter and system as one test: `code=a,b` is one index condition."""
@@ -469,21 +396,6 @@ def _identified(parameter: Parameter, identifier: bool) -> Parameter:
     return replace(parameter, only_target=None) if identifier else parameter
 
 
-def _finds(node: Node) -> bool:
-    """Whether the node holds only for live resources of the type its parameters are on."""
-    match node:
-        case Match() | Present() | Nothing() | InCompartment() | OwnedBy():
-            return True
-        case And(parts):
-            return any(_finds(part) for part in parts)
-        case Or(parts):
-            return all(_finds(part) for part in parts)
-        case Chain():
-            return True
-        case _:
-            return False
-
-
 def _rank(parameter: Parameter, test: Test) -> int:
     match test:
         case ReferenceTest():
@@ -496,10 +408,6 @@ def _rank(parameter: Parameter, test: Test) -> int:
             return 3
         case _:
             return 6
-
-
-def _values(parts: list[Sql]) -> Values:
-    return tuple(value for _, values in parts for value in values)
 
 
 def _updated(sql: str, alias: str) -> str:
