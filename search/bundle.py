@@ -9,11 +9,12 @@ Specification: https://hl7.org/fhir/R4/http.html#paging, https://hl7.org/fhir/R4
 
 import binascii
 import hmac
+import re
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any, Final, Literal, NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import msgspec
 
@@ -28,6 +29,8 @@ _SIGNATURE: Final = 16
 _DECIMAL: Final = 1
 _BIG_INTEGER: Final = 2
 _SAFE: Final = ":/,$"
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.\-~:/,$]*").fullmatch
+_MODES: Final = {mode: b',"search":{"mode":"%b"}}' % mode.encode() for mode in ("match", "include", "outcome")}
 
 
 class Entry(NamedTuple):
@@ -51,15 +54,17 @@ def searchset(
     if total is not None:
         head["total"] = total
     head["link"] = [{"relation": relation, "url": url} for relation, url in links]
-    start = b'{"fullUrl":%b/' % msgspec.json.encode(base)[:-1]
-    parts = [
-        b'%b%b","resource":%b,"search":{"mode":"%b"}}' % (start, address.encode(), body, mode.encode())
-        for address, body, mode in entries
-    ]
+    parts = [msgspec.json.encode(head)[:-1]]
+    start = b',{"fullUrl":%b/' % msgspec.json.encode(base)[:-1]
+    for address, body, mode in entries:
+        parts += (start, address.encode(), b'","resource":', body, _MODES[mode])
     if issues:
-        parts.append(b'{"resource":%b,"search":{"mode":"outcome"}}' % msgspec.json.encode(outcome(issues)))
-    listed = b',"entry":[%b]' % b",".join(parts) if parts else b""
-    return b"%b%b}" % (msgspec.json.encode(head)[:-1], listed)
+        parts += (b',{"resource":', msgspec.json.encode(outcome(issues)), _MODES["outcome"])
+    if len(parts) > 1:
+        parts[1] = b',"entry":[' + parts[1][1:]
+        parts.append(b"]")
+    parts.append(b"}")
+    return b"".join(parts)
 
 
 # ---- cursors
@@ -140,7 +145,7 @@ def links(
     following: str | None = None,
 ) -> list[tuple[str, str]]:
     """self, first, previous, next of the page at sealed cursor `here` (None: the first). `url` is `[base]/Type`."""
-    text = urlencode(parameters, quote_via=quote, safe=_SAFE)
+    text = "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in parameters])
 
     def at(cursor: str | None) -> str:
         parts = [part for part in (text, f"{CURSOR}={cursor}" if cursor is not None else "") if part]
@@ -151,6 +156,10 @@ def links(
         (name, at(cursor)) for name, cursor in (("previous", previous), ("next", following)) if cursor is not None
     ]
     return found
+
+
+def _quoted(text: str) -> str:
+    return text if _PLAIN(text) else quote(text, _SAFE)
 
 
 def _not_here() -> FhirError:

@@ -60,6 +60,9 @@ class Parameter:
     conjunction: bool = False
     alternatives: tuple["Parameter", ...] = ()
 
+    def __hash__(self) -> int:
+        return hash((self.base, self.code))
+
     @property
     def searchable(self) -> bool:
         """Whether a search can use it: it has an expression and a type with rules of its own."""

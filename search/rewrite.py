@@ -20,20 +20,48 @@ from search.query import (
     Chain,
     CompositeTest,
     HasId,
+    InCompartment,
+    LastUpdated,
     Match,
     Node,
     Not,
     Nothing,
     Or,
+    OwnedBy,
     Present,
     Query,
     Reverse,
 )
 
+_FEW: Final = 8
+
 
 def rewrite(query: Query, narrowing: Narrowing) -> Query:
     """The query as the store gets it: narrowed, simplified, without nodes that dialects do not know."""
-    return reduce(lambda found, one: one(found), REWRITES, narrow(query, narrowing))
+    query = narrow(query, narrowing)
+    if _is_final(query.where) and _is_final(query.narrowing):
+        return query
+    return reduce(lambda found, one: one(found), REWRITES, query)
+
+
+def _is_final(node: Node) -> bool:
+    """Whether no pass would change the node: the most frequent searches, a few plain conditions that must all hold."""
+    match node:
+        case And(parts):
+            few = 1 < len(parts) <= _FEW
+            return few and all(_is_plain(part) and part not in parts[:at] for at, part in enumerate(parts))
+        case All():
+            return True
+    return _is_plain(node)
+
+
+def _is_plain(node: Node) -> bool:
+    match node:
+        case Match(parameter) | Present(parameter):
+            return parameter.type != "composite"
+        case InCompartment() | OwnedBy() | LastUpdated():
+            return True
+    return False
 
 
 def narrow(query: Query, narrowing: Narrowing) -> Query:

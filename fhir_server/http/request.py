@@ -8,7 +8,7 @@ Specification: https://hl7.org/fhir/R4/http.html
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 from fhir_server.http.negotiation import Prefer
 from resources.errors import FhirError
@@ -19,6 +19,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 GENERAL_PARAMETERS = frozenset({"_format", "_pretty"})
 """Parameters that shape the answer of every interaction: https://hl7.org/fhir/R4/http.html#parameters."""
+_MOST_PAIRS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,19 @@ def query_pairs(text: bytes | str, what: str = "query string") -> Pairs:
     if not text:
         return ()
     try:
-        decoded = text.decode("ascii") if isinstance(text, bytes) else text
-        pairs = parse_qsl(decoded, keep_blank_values=True, errors="strict", max_num_fields=1000)
+        parts = (text.decode("ascii") if isinstance(text, bytes) else text).split("&")
+        if len(parts) > _MOST_PAIRS:
+            raise FhirError(400, "too-costly", f"the {what} has more than {_MOST_PAIRS} parameters")
+        split = [part.partition("=") for part in parts if part]
+        return tuple([(_decoded(name), _decoded(value)) for name, _, value in split])
     except UnicodeError:
         raise FhirError(400, "invalid", f"the {what} is not percent-encoded UTF-8") from None
-    except ValueError:
-        raise FhirError(400, "too-costly", f"the {what} has more than 1000 parameters") from None
-    return tuple(pairs)
+
+
+def _decoded(text: str) -> str:
+    if "+" in text:
+        text = text.replace("+", " ")
+    return unquote_to_bytes(text).decode() if "%" in text else text
 
 
 def split_general(pairs: Pairs) -> tuple[Pairs, str | None, str | None]:

@@ -64,7 +64,7 @@ async def _search(service: Service, request: FhirRequest, kind: str, owner: Reso
     previous, following = (None if one is None else service.cursors.seal(one, bound) for one in around)
     body = searchset(
         service.base,
-        [Entry(str(row.stored.key), row.stored.body, row.mode) for row in page.rows],
+        [Entry(str(stored.key), stored.body, mode) for stored, mode, _ in page.rows],
         links(f"{service.base}/{path}", asked.used, asked.cursor, previous, following),
         total=_total(page, query),
         issues=asked.ignored,

@@ -10,7 +10,7 @@ Rules.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from resources.json_format import Template
 from resources.model import ResourceKey
@@ -19,8 +19,7 @@ from search.narrowing import Narrowing
 from search.query import Query
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """One version of a resource. `updated` in microseconds; `body` is the JSON that is served, empty for a deletion."""
 
     key: ResourceKey
@@ -104,13 +103,12 @@ class Written:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One resource of a page; `mode` tells matches from includes; `position` is the cursor of a match, None for an include."""
+class Row(NamedTuple):
+    """One resource of a page; `mode` tells matches from includes; the first and the last match know their `position` for cursors."""
 
     stored: Stored
     mode: Literal["match", "include"]
-    position: tuple[object, ...] | None
+    position: tuple[object, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,10 @@ def search(
             )
     if query.backward:
         rows = rows[::-1]
-    matches = [Row(_stored(query.type, row[keys:]), "match", dialect.position(row[:keys], row[keys])) for row in rows]
+    matches = [Row(_stored(query.type, row), "match") for row in rows]
+    for at in (0, -1) if rows else ():
+        row = rows[at]
+        matches[at] = matches[at]._replace(position=dialect.position(row[:keys], row[keys]))
     return Page((*matches, *included), total, more)
 
 
@@ -174,8 +177,8 @@ def _matches(catalog: Catalog, page: dialect.PageStatements, limit: int) -> tupl
 
 
 def _stored(type_: str, row: Sequence[Any]) -> Stored:
-    _, id_, version, updated, method, body = row
-    return Stored(ResourceKey(type_, id_), version, updated, deleted=False, method=METHODS[method], body=body)
+    id_, version, updated, method, body = row[-5:]
+    return Stored(ResourceKey(type_, id_), version, updated, False, METHODS[method], body)
 
 
 def _includes(
@@ -199,7 +202,7 @@ def _includes(
         name = catalog.type_name(kind)
         statement = dialect.included(narrowing.of(name), name, sorted(rids), catalog)
         stored = catalog.connection.execute(statement.sql, statement.values)
-        included += [Row(_stored(name, row), "include", None) for row in stored]
+        included += [Row(_stored(name, row), "include") for row in stored]
     included += _versions(catalog, narrowing, versions, {row.stored.key: row.stored.version for row in included})
     return included[: limit + 1]
 
@@ -216,7 +219,7 @@ def _versions(
             continue
         stored = read_version(catalog, key, int(version), narrowing)
         if stored is not None and not stored.deleted:
-            found.append(Row(stored, "include", None))
+            found.append(Row(stored, "include"))
     return found
 
 
