@@ -37,7 +37,9 @@ class FhirEndpoint:
             service: Service = scope["app"].state.service
             route, segments = self._route(service, scope, method)
             query, named, shown = (
-                split_general(query_pairs(scope["query_string"])) if scope["query_string"] else _NO_QUERY
+                split_general(query_pairs(scope["query_string"], service.options.parameter_limit))
+                if scope["query_string"]
+                else _NO_QUERY
             )
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             pretty = shown is not None and truth("_pretty", shown)

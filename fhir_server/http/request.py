@@ -19,7 +19,6 @@ Pairs = tuple[tuple[str, str], ...]
 
 GENERAL_PARAMETERS = frozenset({"_format", "_pretty"})
 """Parameters that shape the answer of every interaction: https://hl7.org/fhir/R4/http.html#parameters."""
-_MOST_PAIRS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +34,14 @@ class FhirRequest:
     prefer: Prefer
 
 
-def query_pairs(text: bytes | str, what: str = "query string") -> Pairs:
-    """Decoded pairs of a query string or form; 400 when it is not percent-encoded UTF-8."""
+def query_pairs(text: bytes | str, most: int, what: str = "query string") -> Pairs:
+    """Decoded pairs of a query string or form; 400 when it is not percent-encoded UTF-8 or has more than `most`."""
     if not text:
         return ()
     try:
         parts = (text.decode("ascii") if isinstance(text, bytes) else text).split("&")
-        if len(parts) > _MOST_PAIRS:
-            raise FhirError(400, "too-costly", f"the {what} has more than {_MOST_PAIRS} parameters")
+        if len(parts) > most:
+            raise FhirError(400, "too-costly", f"the {what} has more than {most} parameters")
         split = [part.partition("=") for part in parts if part]
         return tuple([(_decoded(name), _decoded(value)) for name, _, value in split])
     except UnicodeError:

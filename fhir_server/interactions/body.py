@@ -5,18 +5,19 @@ Specification: https://hl7.org/fhir/R4/http.html#create, #update
 
 from fhir_server.http.negotiation import require_fhir_body
 from fhir_server.http.request import FhirRequest
+from fhir_server.interactions.service import Service
 from resources.errors import FhirError
 from resources.json_format import decode
 from resources.model import Resource, is_id
 
 
-def resource_of(request: FhirRequest, kind: str) -> Resource:
+def resource_of(service: Service, request: FhirRequest, kind: str) -> Resource:
     """The body as a resource of type `kind`; 415, or 400 for anything that is no JSON resource of that type."""
     if isinstance(request.payload, bytes):
         require_fhir_body(request.headers.get("content-type"))
         if not request.payload:
             raise FhirError(400, "required", f"the body is empty; a {kind} resource is required")
-        resource = decode(request.payload)
+        resource = decode(request.payload, limit_depth=service.options.nesting_limit)
     else:
         resource = request.payload
     given = resource.get("resourceType")

@@ -26,7 +26,7 @@ from resources.model import Resource, instant
 async def bundle(service: Service, request: FhirRequest) -> FhirResponse:
     """Carry the Bundle out: a transaction as a whole, a batch entry by entry."""
     refuse_parameters(request, "batch and transaction")
-    resource = resource_of(request, "Bundle")
+    resource = resource_of(service, request, "Bundle")
     checked(service.preparer, shell(resource))
     match resource["type"]:
         case "transaction":

@@ -22,7 +22,7 @@ async def create(service: Service, request: FhirRequest) -> FhirResponse:
     """`POST [base]/Type`."""
     refuse_parameters(request, "create")
     (kind,) = request.segments
-    resource = resource_of(request, kind)
+    resource = resource_of(service, request, kind)
     checked(service.preparer, resource)
     criteria = request.headers.get("if-none-exist")
     if criteria is None:

@@ -44,7 +44,7 @@ class Criterion:
 
 def criterion(service: Service, kind: str, text: str, narrowing: Narrowing, what: str) -> Criterion:
     """The criterion in `text` (`identifier=s|v&active=true`, perhaps after `?` or `Patient?`); 400 when it selects nothing."""
-    pairs = query_pairs(text.removeprefix(kind).removeprefix("?"), what)
+    pairs = query_pairs(text.removeprefix(kind).removeprefix("?"), service.options.parameter_limit, what)
     for name, _ in pairs:
         if name in RESULT_PARAMETERS:
             raise FhirError(400, "invalid", f"{what} has the parameter {name}, which selects nothing")

@@ -151,7 +151,7 @@ def _target(service: Service, url: str, place: str) -> Target:
     path, _, query = relative.partition("?")
     segments = tuple(unquote(part) for part in path.strip("/").split("/") if part)
     try:
-        return segments, query_pairs(query)
+        return segments, query_pairs(query, service.options.parameter_limit)
     except FhirError as error:
         raise FhirError(400, "invalid", error.issues[0].diagnostics, expression=f"{place}.request.url") from None
 

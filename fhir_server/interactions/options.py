@@ -7,12 +7,16 @@ from dataclasses import dataclass
 class RestOptions:
     """`body_limit` in bytes, `entry_limit` entries of a Bundle, counts in entries of a page.
 
+    `nesting_limit`: objects and arrays of a body inside each other; `parameter_limit`: parameters of a URL, a form or a criterion.
+
     `invariants`: whether the specification's constraints are checked beside structure and bindings.
     """
 
     update_as_create: bool = True
     body_limit: int = 64 * 1024 * 1024
     entry_limit: int = 10_000
+    nesting_limit: int = 100
+    parameter_limit: int = 1000
     history_count: int = 20
     history_limit: int = 1000
     access_log: bool = True

@@ -46,7 +46,7 @@ async def system_search(service: Service, request: FhirRequest) -> FhirResponse:
 
 
 async def _search(service: Service, request: FhirRequest, kind: str, owner: ResourceKey | None) -> FhirResponse:
-    pairs = _pairs(request)
+    pairs = _pairs(request, service.options.parameter_limit)
     handling: Handling = "lenient" if request.prefer.lenient else "strict"
     now = service.now()
     asked = parsed(service, kind, pairs, handling, now)
@@ -72,13 +72,13 @@ async def _search(service: Service, request: FhirRequest, kind: str, owner: Reso
     return FhirResponse(200, body)
 
 
-def _pairs(request: FhirRequest) -> Pairs:
+def _pairs(request: FhirRequest, most: int) -> Pairs:
     """The parameters of the URL and, for POST, of the form."""
     if request.method != "POST":
         return request.query
     if not isinstance(request.payload, bytes) or (request.payload and not is_form(request.headers.get("content-type"))):
         raise FhirError(415, "not-supported", "a search by POST is sent as application/x-www-form-urlencoded")
-    form, _, _ = split_general(query_pairs(request.payload, "form"))
+    form, _, _ = split_general(query_pairs(request.payload, most, "form"))
     return (*request.query, *form)
 
 

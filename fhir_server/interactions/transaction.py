@@ -107,7 +107,7 @@ async def run_transaction(service: Service, bundle: Resource, request: FhirReque
 
     async def attempt() -> tuple[Plan, tuple[Written, ...]]:
         # a plan changes the resources it reads: another attempt begins with the body again
-        fresh = waiting.pop() if waiting else resource_of(request, "Bundle")
+        fresh = waiting.pop() if waiting else resource_of(service, request, "Bundle")
         plan = await plan_transaction(service, fresh, request.narrowing)
         return plan, await service.store.commit(plan.unit) if plan.unit.writes else ()
 

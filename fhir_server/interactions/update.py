@@ -23,7 +23,7 @@ async def update(service: Service, request: FhirRequest) -> FhirResponse:
     """`PUT [base]/Type/id`: 200, or 201 when nothing was current."""
     refuse_parameters(request, "update")
     key = ResourceKey(*request.segments)
-    resource = resource_of(request, key.type)
+    resource = resource_of(service, request, key.type)
     require_same_id(resource, key)
     require_whole(resource)
     checked(service.preparer, resource)

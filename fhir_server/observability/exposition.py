@@ -24,10 +24,10 @@ CodeOf = Callable[[str, str], str]
 """The interaction code of a route shape and a method."""
 
 _COUNTERS = {
-    "overloaded": "Requests refused because too many were under way",
-    "timeouts": "Requests ended by their deadline",
-    "reader_hops": "Reads that went to a reader thread",
-    "inline_interrupts": "Reads begun on the event loop that took too long for it",
+    "overloaded": ("requests_overloaded", "Requests refused because too many were under way"),
+    "timeouts": ("requests_timed_out", "Requests ended by their deadline"),
+    "reader_hops": ("reader_hops", "Reads that went to a reader thread"),
+    "inline_interrupts": ("inline_interrupts", "Reads begun on the event loop that took too long for it"),
 }
 _LEVELS = {
     "in_flight": ("requests_in_flight", "Requests being answered"),
@@ -58,8 +58,8 @@ class _Collector:
         for one in self.shown:
             add(total, one.counts)
         yield from _requests(total, self.code_of)
-        for name, text in _COUNTERS.items():
-            yield CounterMetricFamily(f"fhir_{name}", text, value=total.counters.get(name, 0))
+        for name, (label, text) in _COUNTERS.items():
+            yield CounterMetricFamily(f"fhir_{label}", text, value=total.counters.get(name, 0))
         for name, (label, text) in _LEVELS.items():
             yield GaugeMetricFamily(f"fhir_{label}", text, value=total.levels.get(name, 0))
         for name, text in _HISTOGRAMS.items():
