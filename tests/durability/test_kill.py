@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import json
 import sqlite3
+import subprocess
 from contextlib import closing
 from random import Random
 
@@ -14,7 +15,7 @@ import pytest
 
 from fhir_server.interactions.assembly import DATABASE
 from tests.durability.writers import SYSTEM, Ledger, write
-from tests.servers import Server
+from tests.servers import CLEAN, PRODUCT, Server
 
 pytestmark = pytest.mark.serial
 CLIENTS = 8
@@ -75,7 +76,10 @@ def check_bundles(client, ledger, marks):
 
 
 def check_file(folder):
-    """SQLite finds its file sound, and no version number is missing or given twice."""
+    """SQLite finds its file sound, no version number is missing or given twice, every index row agrees with its resource."""
+    command = [*PRODUCT, "check", "--data-dir", str(folder)]
+    told = subprocess.run(command, capture_output=True, text=True, env=CLEAN, timeout=120, check=False)
+    assert told.returncode == 0, told.stdout[-3000:] + told.stderr[-3000:]
     with closing(sqlite3.connect(folder / DATABASE)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         gaps = connection.execute(
