@@ -12,6 +12,7 @@ from resources.model import is_id
 from search import types
 from search.chains import is_linked, linked
 from search.context import Search, find
+from search.lists import LIST, listed
 from search.parameters import COLUMNS, Parameter
 from search.query import All, HasId, LastUpdated, Node, Not, Nothing, Or, Present
 from search.values import date_test, split, unescape
@@ -22,6 +23,8 @@ def condition(search: Search, type_name: str, name: str, value: str) -> Node | N
     if is_linked(name):
         return linked(search, type_name, name, lambda kind, rest: condition(search, kind, rest, value))
     code, colon, modifier = name.partition(":")
+    if code == LIST:
+        return listed(search, colon + modifier, value)
     parameter = find(search, type_name, code)
     if colon and not modifier:
         raise FhirError(400, "invalid", f"Search parameter '{name}' ends in a colon without a modifier.")
@@ -35,8 +38,8 @@ def condition(search: Search, type_name: str, name: str, value: str) -> Node | N
         if len(alternatives) > search.limits.alternatives:
             said = f"Search parameter '{name}' has more than {search.limits.alternatives} values."
             raise FhirError(400, "too-costly", said)
-    if modifier == "not" and parameter.type == "token":
-        return Not(_any(search, parameter, None, alternatives))
+    if modifier in ("not", "not-in") and parameter.type == "token":
+        return Not(_any(search, parameter, None if modifier == "not" else "in", alternatives))
     return _any(search, parameter, modifier or None, alternatives)
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from search.limits import SearchLimits
-from search.parameters import Parameter, Registry
+from search.parameters import FULL_TEXT, Parameter, Registry
 from search.values import ValueContext
 
-_LATER: Final = frozenset({"_text", "_content", "_list", "_query", "_score"})
+_LATER: Final = frozenset({"_query", "_score"})
 
 
 class Unknown(Exception):  # noqa: N818  (what lenient handling may ignore; becomes a FhirError otherwise)
@@ -43,6 +43,8 @@ def find(search: Search, type_name: str, code: str) -> Parameter:
     parameter = search.registry.find(type_name, code)
     if parameter is not None and parameter.searchable:
         return parameter
+    if parameter is not None and code in FULL_TEXT:
+        raise Unknown(f"Search parameter '{code}' needs the setting search.full_text, which is off.")
     if parameter is not None or code in _LATER:
         raise Unknown(f"Search parameter '{code}' of {type_name} is not supported yet.")
     raise Unknown(f"Search parameter '{code}' is not known for {type_name}.")

@@ -12,6 +12,7 @@ Specification: https://hl7.org/fhir/R4/search.html, https://hl7.org/fhir/R4/comp
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
+from functools import partial
 from typing import Any
 
 from resources import fhirpath
@@ -21,8 +22,9 @@ from resources.fhirpath_syntax import NotSimple
 from resources.model import Resource, ResourceKey
 from search import types
 from search.entries import Entries
-from search.parameters import COLUMNS, Parameter, Registry
+from search.parameters import COLUMNS, FULL_TEXT, Parameter, Registry
 from search.tree import Tree, compiled
+from search.types import words
 from search.types.making import Maker, Making, Scope
 
 # How a compartment's definition names the resource whose compartment it is.
@@ -133,7 +135,9 @@ class _Planner:
 
     def plan(self, registry: Registry) -> _Plan:
         for parameter in registry.stored(self.type):
-            if parameter.expression is not None and parameter.code not in COLUMNS and parameter.type != "special":
+            if parameter.code in FULL_TEXT:
+                self.computed.append(partial(words.run, parameter))
+            elif parameter.expression is not None and parameter.code not in COLUMNS:
                 self.add(parameter)
         compartments = set()
         for compartment in self.definitions.compartments.values():

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from resources.errors import FhirError
 from resources.model import ResourceKey
 from search import types
-from search.entries import Entries, ReferenceEntry, TokenEntry, UriEntry
-from search.parameters import Parameter
+from search.entries import Entries, PositionEntry, ReferenceEntry, TextEntry, TokenEntry, UriEntry
+from search.parameters import FULL_TEXT, Parameter
 from search.query import (
     All,
     And,
@@ -23,6 +23,9 @@ from search.query import (
     InCompartment,
     LastUpdated,
     Match,
+    MemberTest,
+    MimeTest,
+    NearTest,
     Node,
     Not,
     Nothing,
@@ -34,11 +37,14 @@ from search.query import (
     ReferenceTest,
     Reverse,
     StringTest,
+    SubsumptionTest,
     Test,
+    TextTest,
     TokenTest,
     UriTest,
+    WordsTest,
 )
-from search.types import date
+from search.types import date, words
 from search.values import elsewhere_type
 
 
@@ -65,6 +71,10 @@ def matches(node: Node, entries: Entries, key: ResourceKey, updated: int) -> boo
             return _present(parameter, entries)
         case Match(parameter, CompositeTest(parts)):
             return _tuples(parameter, parts, entries)
+        case Match(parameter, WordsTest() as test):
+            return words.match(entries.words, _rows(parameter), test)
+        case Match(test=MemberTest() | SubsumptionTest()):
+            raise FhirError(400, "not-supported", "A criterion that looks at terminologies is not supported here.")
         case Match(parameter, test, identifier):
             return any(
                 types.match(entry, test) and _of_target(entry, parameter, identifier=identifier)
@@ -101,6 +111,14 @@ def _candidates(test: Test, entries: Entries) -> Iterator[types.Entry]:
             yield from entries.uris
         case UriTest():
             yield from entries.uris
+        case MimeTest():
+            yield from entries.tokens
+        case TextTest():
+            yield from entries.tokens
+            yield from entries.references
+            yield from entries.texts
+        case NearTest():
+            yield from entries.positions
 
 
 def _of_target(entry: types.Entry, parameter: Parameter, *, identifier: bool) -> bool:
@@ -123,6 +141,8 @@ def _every(entries: Entries) -> Iterator[types.Entry]:
     yield from entries.quantities
     yield from entries.references
     yield from entries.uris
+    yield from entries.texts
+    yield from entries.positions
 
 
 def _present(parameter: Parameter, entries: Entries) -> bool:
@@ -131,11 +151,13 @@ def _present(parameter: Parameter, entries: Entries) -> bool:
     if parameter.conjunction:
         return all(_present(one, entries) for one in parameter.components)
     rows = {row for component in parameter.components for row in _rows(component)} | set(_rows(parameter))
+    if parameter.code in FULL_TEXT:
+        return any(entry.parameter in rows for entry in entries.words)
     return any(
         entry.parameter in rows
         and (
             parameter.only_target is None
-            or (not isinstance(entry, TokenEntry) and _of_target(entry, parameter, identifier=False))
+            or (not isinstance(entry, TokenEntry | TextEntry) and _of_target(entry, parameter, identifier=False))
         )
         for entry in _every(entries)
     )
@@ -149,7 +171,7 @@ def _tuples(parameter: Parameter, parts: tuple[Test, ...], entries: Entries) -> 
     for component, test in zip(parameter.components, parts, strict=True):
         rows = _rows(component)
         found = {
-            0 if parameter.conjunction else entry.group
+            0 if parameter.conjunction or isinstance(entry, TextEntry | PositionEntry) else entry.group
             for entry in _candidates(test, entries)
             if entry.parameter in rows and types.match(entry, test)
         }

@@ -30,6 +30,10 @@ ParameterType = Literal["number", "date", "string", "token", "reference", "compo
 
 COLUMNS = frozenset({"_id", "_lastUpdated"})
 """Parameters that every store keeps as columns of a resource, not as index entries."""
+FULL_TEXT = frozenset({"_text", "_content"})
+"""Parameters of words, which are indexed where that is switched on."""
+_SPECIAL = FULL_TEXT | {"near"}
+"""Parameters of type special that have rules of their own."""
 
 _ABSTRACT = ("Resource", "DomainResource")
 _FIRST_NAME = re.compile(r"\(*([A-Za-z]+)")
@@ -66,7 +70,7 @@ class Parameter:
     @property
     def searchable(self) -> bool:
         """Whether a search can use it: it has an expression and a type with rules of its own."""
-        return self.expression is not None and self.type != "special"
+        return self.expression is not None and (self.type != "special" or self.code in _SPECIAL)
 
     def may_target(self, name: str) -> bool:
         """Whether a reference of this parameter may be to a resource of type `name`."""
@@ -76,10 +80,11 @@ class Parameter:
 
 
 class Registry:
-    """The search parameters of the specification by resource type."""
+    """The search parameters of the specification by resource type. `full_text`: whether `_text` and `_content` are among them."""
 
-    def __init__(self, definitions: Definitions) -> None:
+    def __init__(self, definitions: Definitions, *, full_text: bool = False) -> None:
         self._definitions = definitions
+        self.full_text = full_text
         self._tables: dict[str, _Table] = {}
 
     def is_type(self, name: str) -> bool:
@@ -108,7 +113,7 @@ class Registry:
             whole = self._definitions.types[type_name].base == "DomainResource"
             bases = (type_name, *(("DomainResource",) if whole else ()), "Resource")
             rows = {row.code: row for base in reversed(bases) for row in reversed(self._by_base.get(base, []))}
-            found = self._tables[type_name] = _Builder(type_name, rows, self._by_url).table()
+            found = self._tables[type_name] = _Builder(type_name, rows, self._by_url, self.full_text).table()
         return found
 
     @cached_property
@@ -177,10 +182,12 @@ class _Builder:
         type_name: str,
         rows: Mapping[str, SearchParameterDefinition],
         by_url: Mapping[str, SearchParameterDefinition],
+        full_text: bool,
     ) -> None:
         self.type = type_name
         self.rows = rows
         self.by_url = by_url
+        self.full_text = full_text
         self.parts = {code: self.parts_of(row) for code, row in rows.items()}
         self.normals = {
             code: frozenset(_normal(part, type_name) for part in parts) for code, parts in self.parts.items()
@@ -207,6 +214,9 @@ class _Builder:
 
     def simple(self, row: SearchParameterDefinition) -> Parameter:
         """The parameter with rows of its own."""
+        if row.code in FULL_TEXT:
+            whole = "%resource" if self.full_text else None
+            return Parameter(self.type, row.code, "special", row.url, whole, rows=(row.code,))
         expression = " | ".join(self.parts[row.code]) or None
         return Parameter(self.type, row.code, row.type, row.url, expression, row.targets, rows=(row.code,))
 
@@ -214,7 +224,7 @@ class _Builder:
 
     def sharing(self, parameter: Parameter, made: Mapping[str, Parameter]) -> Parameter:
         """The parameter with the rows of others, where these hold exactly what it says."""
-        if not parameter.searchable or parameter.code in COLUMNS:
+        if not parameter.searchable or parameter.code in COLUMNS or parameter.type == "special":
             return parameter
         wanted = self.normals[parameter.code]
         stripped, target = _stripped(wanted) if parameter.type == "reference" else (wanted, None)

@@ -86,6 +86,12 @@ def invalid(parameter: str, value: str, why: str) -> FhirError:
     return FhirError(400, "invalid", f"Search parameter '{parameter}': '{value}' {why}.")
 
 
+def unfit(parameter: Parameter, modifier: str) -> FhirError:
+    """The 400 for a modifier that a parameter does not have."""
+    said = f"Modifier ':{modifier}' does not fit search parameter '{parameter.code}' of type {parameter.type}."
+    return FhirError(400, "invalid", said)
+
+
 # ---- escapes: https://hl7.org/fhir/R4/search.html#escaping
 
 

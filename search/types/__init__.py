@@ -14,12 +14,24 @@ from typing import cast
 
 from resources.definitions.model import Element
 from resources.errors import FhirError
-from search.entries import DateEntry, NumberEntry, QuantityEntry, ReferenceEntry, StringEntry, TokenEntry, UriEntry
-from search.parameters import Parameter
+from search.entries import (
+    DateEntry,
+    NumberEntry,
+    PositionEntry,
+    QuantityEntry,
+    ReferenceEntry,
+    StringEntry,
+    TextEntry,
+    TokenEntry,
+    UriEntry,
+)
+from search.parameters import FULL_TEXT, Parameter
 from search.query import (
     CompositeTest,
     DateTest,
     Match,
+    MimeTest,
+    NearTest,
     Node,
     NumberTest,
     Or,
@@ -27,14 +39,39 @@ from search.query import (
     ReferenceTest,
     StringTest,
     Test,
+    TextTest,
     TokenTest,
     UriTest,
 )
-from search.types import composite, date, number, quantity, reference, string, token, uri
+from search.types import (
+    composite,
+    concepts,
+    date,
+    identifiers,
+    near,
+    number,
+    quantity,
+    reference,
+    string,
+    text,
+    token,
+    uri,
+    words,
+)
 from search.types.making import Maker, Making
-from search.values import ValueContext
+from search.values import ValueContext, unfit
 
-Entry = TokenEntry | StringEntry | DateEntry | NumberEntry | QuantityEntry | ReferenceEntry | UriEntry
+Entry = (
+    TokenEntry
+    | StringEntry
+    | DateEntry
+    | NumberEntry
+    | QuantityEntry
+    | ReferenceEntry
+    | UriEntry
+    | TextEntry
+    | PositionEntry
+)
 
 _TYPES = {
     "token": token,
@@ -44,15 +81,7 @@ _TYPES = {
     "quantity": quantity,
     "reference": reference,
     "uri": uri,
-}
-# Modifiers of R4 that this server does not have yet, by the types that R4 gives them to.
-_LATER = {
-    "text": ("token", "reference"),
-    "above": ("token", "reference"),
-    "below": ("token", "reference"),
-    "in": ("token",),
-    "not-in": ("token",),
-    "of-type": ("token",),
+    "special": near,
 }
 
 
@@ -61,10 +90,16 @@ def node(parameter: Parameter, modifier: str | None, value: str, context: ValueC
 
     Raises FhirError 400 for a value or modifier that does not fit, or that is not supported yet.
     """
-    if modifier is not None and parameter.type in _LATER.get(modifier, ()):
-        raise FhirError(
-            400, "not-supported", f"Modifier ':{modifier}' is not supported yet (search parameter '{parameter.code}')."
-        )
+    if parameter.code in FULL_TEXT:
+        if modifier is not None:
+            raise unfit(parameter, modifier)
+        return words.node(parameter, value)
+    if modifier == "text" and parameter.type in ("token", "reference"):
+        return Match(parameter, text.test(parameter, value))
+    if modifier in concepts.MODIFIERS and parameter.type == "token":
+        return concepts.node(parameter, modifier, value, context)
+    if modifier == "of-type" and parameter.type == "token":
+        return identifiers.of_type(parameter, value, context)
     if modifier == "identifier" and parameter.type == "reference":
         return Match(parameter, token.test(parameter, value, context), identifier=True)
     found = _tests(parameter, modifier, value, context)
@@ -116,4 +151,10 @@ def match(entry: Entry, test: Test) -> bool:
             return reference.match(entry, test)
         case UriEntry(), UriTest():
             return uri.match(entry, test)
+        case ((TokenEntry() | ReferenceEntry() | TextEntry()), TextTest()):
+            return text.match(entry, test)
+        case PositionEntry(), NearTest():
+            return near.match(entry, test)
+        case TokenEntry(), MimeTest():
+            return concepts.is_mime(entry, test)
     return False

@@ -44,7 +44,7 @@ def test_an_expression_speaks_of_its_type_alone(registry):
 
 
 def test_what_has_no_expression_is_known_and_cannot_be_searched(registry):
-    for type_name, code in (("Patient", "age"), ("Patient", "part-agree"), ("Patient", "_text"), ("Location", "near")):
+    for type_name, code in (("Patient", "age"), ("Patient", "part-agree"), ("Patient", "_text"), ("Patient", "_query")):
         assert not registry.find(type_name, code).searchable
         assert code not in {parameter.code for parameter in registry.searchable(type_name)}
         assert code not in {parameter.code for parameter in registry.stored(type_name)}

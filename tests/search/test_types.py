@@ -66,7 +66,7 @@ def test_a_fault_is_refused_and_named(row):
     assert any(
         named in text for named in (row["search"], row["search"].split("$")[-1], f":{row.get('modifier')}", "special")
     )
-    assert (fault.issues[0].code == "not-supported") == ("later" in row["says"] or "special" in row["says"])
+    assert fault.issues[0].code == "invalid"
 
 
 def test_tuples_hold_together():

@@ -9,11 +9,15 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
+from resources.errors import FhirError
 from resources.model import ResourceKey
 from search.dialects.sqlite.layout import NO_TERM, spaced
 
 _KEPT_RIDS: Final = 100_000
 _KEPT_TERMS: Final = 100_000
+_VALUE_SET: Final = (
+    "SELECT number, state FROM value_set WHERE url = ? AND (version = ? OR ? IS NULL) ORDER BY source DESC, version DESC LIMIT 1"
+)
 _MISSING: Final = -(1 << 62)
 """A number that no row has, nor has its negative (contained resources' entries)."""
 
@@ -113,6 +117,25 @@ class Catalog:
             number = row[0]
             self.numbers.keep_wording((code, system, text), row[0])
         return number
+
+    def code_system(self, url: str) -> int:
+        """The number of a system whose concepts the store has; FhirError 400 naming one that it has not."""
+        number = self.term(url)
+        found = self.connection.execute("SELECT content FROM code_system WHERE system = ?", (number,)).fetchone()
+        if found is None or found[0] == "not-present":
+            raise FhirError(400, "not-found", f"Code system '{url}' is not known here; load it as a CodeSystem.")
+        return number
+
+    def value_set(self, url: str, version: str | None) -> int:
+        """The number of a value set whose codes the store has; FhirError 400 naming one that it has not."""
+        found = self.connection.execute(_VALUE_SET, (url, version, version)).fetchone()
+        said = url if version is None else f"{url}|{version}"
+        if found is None:
+            raise FhirError(400, "not-found", f"Value set '{said}' is not known here; load it as a ValueSet.")
+        number, state = found
+        if state:
+            raise FhirError(400, "not-supported", f"Value set '{said}' cannot be searched by: {state}")
+        return int(number)
 
     def rid(self, key: ResourceKey) -> int:
         """The row number of a resource that exists or is referred to."""

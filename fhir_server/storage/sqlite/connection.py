@@ -1,7 +1,7 @@
 """Opening the database file: every connection has the same pragmas, no implicit transactions and a large statement cache.
 
 Rules: transactions are begun and ended in plain sight (`isolation_level=None`); nothing is acknowledged before its commit is on
-disk (WAL with synchronous=FULL); text, BLOB and integer are all that is ever bound.
+disk (WAL with synchronous=FULL); text, BLOB and numbers are all that is ever bound.
 
 Specification: https://www.sqlite.org/pragma.html, https://www.sqlite.org/wal.html
 """
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resources.errors import FhirError
+from search.types.near import distance
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ def connect(path: Path, options: SqliteOptions, *, read_only: bool = False) -> s
             f"query_only = {'ON' if read_only else 'OFF'}",
         ):
             connection.execute(f"PRAGMA {pragma}").close()
+        connection.create_function("haversine", 4, distance, deterministic=True)
     except sqlite3.Error as error:
         raise unavailable(error) from error
     return connection

@@ -14,21 +14,28 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
 
 from resources.model import ResourceKey
-from search.dialects.sqlite import numbers
+from search.dialects.sqlite import meanings, numbers
 from search.dialects.sqlite.layout import WIDE_DATE, canonical_code
 from search.parameters import Parameter
 from search.query import (
     CompositeTest,
     DateTest,
+    MemberTest,
+    MimeTest,
+    NearTest,
     NumberTest,
     Prefix,
     QuantityTest,
     ReferenceTest,
     StringTest,
+    SubsumptionTest,
     Test,
+    TextTest,
     TokenTest,
     UriTest,
+    WordsTest,
 )
+from search.types.concepts import MIME_SYSTEM
 from search.types.uri import below
 from search.values import elsewhere_type, fold
 
@@ -53,6 +60,12 @@ class Catalog(Protocol):
 
     def rid(self, key: ResourceKey) -> int:
         """The row number of a resource."""
+
+    def code_system(self, url: str) -> int:
+        """The number of a system whose concepts the store has; FhirError 400 naming one that it has not."""
+
+    def value_set(self, url: str, version: str | None) -> int:
+        """The number of a value set whose codes the store has; FhirError 400 naming one that it has not."""
 
     def count(self, sql: str, parameters: Values) -> int:
         """The number a counting statement gives."""
@@ -104,6 +117,18 @@ def conditions(test: Test, parameter: Parameter, catalog: Catalog) -> tuple[Cond
             return tuple(_reference(test, parameter, catalog))
         case UriTest():
             return (Condition("uri", *_uri(test)),)
+        case TextTest():
+            return tuple(Condition(table, *meanings.text_probe(test)) for table in _text_tables(parameter))
+        case NearTest():
+            return (Condition("position", *meanings.place(test)),)
+        case WordsTest():
+            return (Condition("word", *meanings.word(test)),)
+        case MimeTest():
+            return (Condition("token", *meanings.mime(test, catalog.term(MIME_SYSTEM))),)
+        case MemberTest():
+            return (Condition("token", *meanings.member_probe(catalog.value_set(test.url, test.version))),)
+        case SubsumptionTest():
+            return (Condition("token", *meanings.subsumption_probe(test, _system(test, catalog))),)
         case CompositeTest():
             raise TypeError("a composite has no condition of its own")
 
@@ -121,11 +146,35 @@ def ranges(test: Test, parameter: Parameter, catalog: Catalog) -> tuple[Range, .
             low, high = numbers.key(number.low), numbers.key(number.high)
             found = _spans("quantity", _quantity(test, catalog), number.prefix, low, high, 0)
             return tuple(replace(span, unit=_unit(test)) for span in found)
+        case TextTest():
+            return tuple(
+                _driven(table, meanings.text_drive(test, table), meanings.text_probe(test))
+                for table in _text_tables(parameter)
+            )
+        case MemberTest():
+            value_set = catalog.value_set(test.url, test.version)
+            return (_driven("token", meanings.member_drive(value_set), meanings.member_probe(value_set)),)
+        case SubsumptionTest():
+            system = _system(test, catalog)
+            drive, probe = meanings.subsumption_drive(test, system), meanings.subsumption_probe(test, system)
+            return (_driven("token", drive, probe),)
         case _:
             return tuple(
                 Range(c.table, c.sql, c.values, index=primary(c.table), ordered=_is_point(test))
                 for c in conditions(test, parameter, catalog)
             )
+
+
+def _driven(table: str, drive: Sql, probe: Sql) -> Range:
+    return Range(table, f"{drive[0]} AND {probe[0]}", drive[1] + probe[1], index=primary(table))
+
+
+def _text_tables(parameter: Parameter) -> tuple[str, ...]:
+    return ("reference", "token") if parameter.type == "reference" else ("token",)
+
+
+def _system(test: SubsumptionTest, catalog: Catalog) -> int | None:
+    return None if test.system is None else catalog.code_system(test.system)
 
 
 def _is_point(test: Test) -> bool:
@@ -139,6 +188,8 @@ def _is_point(test: Test) -> bool:
             return len(keys) == 1 and url is None
         case UriTest(mode=mode):
             return mode == "exact"
+        case WordsTest():
+            return True
         case _:
             return False
 

@@ -59,7 +59,7 @@ _PRESENT_TABLES: Final = {
     "quantity": ("quantity",),
     "reference": ("reference", "uri", "token"),
     "uri": ("uri",),
-    "special": (),
+    "special": ("position", "word"),
     "composite": (),
 }
 

@@ -1,0 +1,24 @@
+"""`:text` of tokens and references: what people read for a code (display, text of the concept or identifier type) or a target.
+
+Rules. The value is folded like a string; it is found where a word of one text begins: `mass ind` finds `Body mass index`.
+
+Specification: https://hl7.org/fhir/R4/search.html#modifiers
+"""
+
+from search import values
+from search.entries import ReferenceEntry, TextEntry, TokenEntry
+from search.parameters import Parameter
+from search.query import TextTest
+
+
+def test(parameter: Parameter, value: str) -> TextTest:
+    """The test of one text."""
+    folded = values.fold(values.unescape(parameter.code, value))
+    if not folded:
+        raise values.invalid(parameter.code, value, "has no letter, digit or sign to look for")
+    return TextTest(folded)
+
+
+def match(entry: TokenEntry | ReferenceEntry | TextEntry, test: TextTest) -> bool:
+    """Whether a word of the entry's text begins so."""
+    return any(f" {test.text}" in f" {line}" for line in entry.text.split("\n"))
