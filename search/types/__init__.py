@@ -95,7 +95,7 @@ def node(parameter: Parameter, modifier: str | None, value: str, context: ValueC
             raise unfit(parameter, modifier)
         return words.node(parameter, value)
     if modifier == "text" and parameter.type in ("token", "reference"):
-        return Match(parameter, text.test(parameter, value))
+        return text.node(parameter, value, context)
     if modifier in concepts.MODIFIERS and parameter.type == "token":
         return concepts.node(parameter, modifier, value, context)
     if modifier == "of-type" and parameter.type == "token":
