@@ -71,9 +71,9 @@ def jobs(data_dir: DataDir = None, as_json: AsJson = False) -> None:
         return
     for job in waiting:
         due = "" if job["due"] is None else f"  due {instant(job['due'])}"
-        error = f"  {job['error']}" if job["error"] else ""
+        said = f"  {job['error']}" if job["error"] else ""
         sys.stdout.write(
-            f"{job['key']}  {job['state']}  attempt {job['attempt']}{due}  {_how_far(job['payload'])}{error}\n"
+            f"{job['key']}  {job['state']}  attempt {job['attempt']}{due}  {_how_far(job['payload'])}{said}\n"
         )
     for report in reports:
         sys.stdout.write(f"{report['key']}  finished {instant(report['finished'])}  {_how_far(report)}\n")

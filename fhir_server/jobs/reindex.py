@@ -45,7 +45,7 @@ from resources.json_format import decode
 from resources.model import ResourceKey
 from search.dialects.sqlite.layout import CONTAINED, LIVE, UNKNOWN
 from search.extract import Extractor
-from search.parameters import Registry
+from search.parameters import COLUMNS, Registry
 
 WORK: Final = "reindex"
 REPORT: Final = "report"
@@ -303,7 +303,7 @@ class _Run:
 def codes_of(registry: Registry, kind: str, parameter: str) -> frozenset[str]:
     """The codes under which a type's entries of a parameter are stored; empty when it has none."""
     found = registry.find(kind, parameter)
-    if found is None or not found.searchable:
+    if found is None or not found.searchable or parameter in COLUMNS:
         return frozenset()
     parts = [row for one in found.components if found.conjunction for row in one.rows]
     parts += [row for one in found.alternatives for row in one.rows]
