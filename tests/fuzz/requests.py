@@ -162,9 +162,9 @@ class Fuzz:
 
     def body(self, rng: Random, resource: dict[str, Any]) -> bytes:
         """The resource with a few changes, encoded; sometimes with changed bytes."""
-        for _ in range(rng.choice([0, 1, 1, 1, 2, 3, 8])):
-            mutate(rng, resource)
         try:
+            for _ in range(rng.choice([0, 1, 1, 1, 2, 3, 8])):
+                mutate(rng, resource)
             body = json.dumps(resource, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass")
         except RecursionError:  # deeper than this process can write
             return b'{"resourceType":"Patient","extension":' + b"[" * 2000 + b"]" * 2000 + b"}"
