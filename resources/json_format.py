@@ -187,13 +187,13 @@ def _integer(text: str) -> int | Number:
 def _too_deep(body: bytes, value: Any, limit: int) -> bool:
     """Whether objects and arrays are nested deeper than `limit`.
 
-    Taking the innermost pairs of brackets away, level by level, empties the text after as many rounds as there are levels, unless
-    strings have brackets too: then the values are walked.
+    Taking the innermost pairs of brackets away, one or two levels at a time, soon empties the text of all but deep bodies and those
+    with brackets in strings: then the values are walked.
     """
     brackets = body.translate(None, _NOT_BRACKETS)
     if len(brackets) <= 2 * limit:
         return False
-    for _ in range(limit):
+    for _ in range(limit // 2):
         fewer = brackets.replace(b"{}", b"").replace(b"[]", b"")
         if not fewer:
             return False

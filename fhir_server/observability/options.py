@@ -1,6 +1,9 @@
 """Options of observability."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,9 +13,9 @@ class ObservabilityOptions:
     `disk_reserve`: MiB that must be free for the server to call itself ready.
     """
 
-    slow: float = 1.0
+    slow: Annotated[float, Field(ge=0)] = 1.0
     metrics: bool = True
-    disk_reserve: int = 64
+    disk_reserve: Annotated[int, Field(ge=0)] = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,4 +24,4 @@ class OtelOptions:
 
     endpoint: str = ""
     service: str = "fhir-server"
-    sample: float = 1.0
+    sample: Annotated[float, Field(ge=0, le=1)] = 1.0
