@@ -68,6 +68,8 @@ class Numbers:
         self.connection.execute(sql, parameters)
         return min(self.rows, parameters[-1])
 
+    estimate = count
+
     def close(self):
         self.connection.close()
 

@@ -5,6 +5,7 @@ published to the shared dictionaries only after its commit.
 """
 
 import sqlite3
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
@@ -20,6 +21,8 @@ _VALUE_SET: Final = (
 )
 _MISSING: Final = -(1 << 62)
 """A number that no row has, nor has its negative (contained resources' entries)."""
+_KEPT_ESTIMATES: Final = 10_000
+_ESTIMATE_SECONDS: Final = 5.0
 
 
 class Numbers:
@@ -32,6 +35,7 @@ class Numbers:
         self.terms: dict[str, int] = {"": NO_TERM}
         self.wordings: dict[tuple[str, int, str], int] = {}
         self.rids: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self.estimates: dict[tuple[str, Sequence[object]], tuple[int, float]] = {}
 
     def keep_type(self, name: str, number: int) -> None:
         """Remember a committed type."""
@@ -153,4 +157,16 @@ class Catalog:
     def count(self, sql: str, parameters: Sequence[object]) -> int:
         """The number a counting statement gives."""
         number: int = self.connection.execute(sql, tuple(parameters)).fetchone()[0]
+        return number
+
+    def estimate(self, sql: str, parameters: tuple[object, ...]) -> int:
+        """The number a counting statement gave some seconds ago at most."""
+        estimates, now = self.numbers.estimates, time.monotonic()
+        known = estimates.get((sql, parameters))
+        if known is not None and known[1] > now:
+            return known[0]
+        if len(estimates) >= _KEPT_ESTIMATES:
+            estimates.clear()
+        number = self.count(sql, parameters)
+        estimates[sql, parameters] = (number, now + _ESTIMATE_SECONDS)
         return number

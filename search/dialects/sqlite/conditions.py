@@ -70,6 +70,9 @@ class Catalog(Protocol):
     def count(self, sql: str, parameters: Values) -> int:
         """The number a counting statement gives."""
 
+    def estimate(self, sql: str, parameters: Values) -> int:
+        """The number a counting statement gave some seconds ago at most: good for choosing a plan, for nothing else."""
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:

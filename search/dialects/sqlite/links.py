@@ -137,15 +137,16 @@ def reverse_source(planner: "Planner", node: Reverse, type_: str) -> Source | No
     if planner.inside:
         return None
     inner = planner.source(node.where, node.source)
-    if inner is None or planner.counted(inner) >= ENOUGH:
+    if inner is None or (count := planner.counted(inner)) >= ENOUGH:
         return None
     branches = []
     for branch in planner.finished(inner, node.source):
         s, a = planner.alias(), planner.alias()
         sql, values = branch.select()
         param, numbers = planner.parameters(node.parameter, a)
-        live = planner.live(f"{a}.target", type_)
         tables = f"({sql}) {s} CROSS JOIN reference {a} INDEXED BY reference_rid"
-        where = f"{a}.rid = {s}.rid AND {param} AND {live[0]}"
-        branches.append(Branch(f"{a}.target", (tables, values), (where, (*numbers, *live[1]))))
-    return Source(tuple(branches), _RANK)
+        targets = f"SELECT DISTINCT {a}.target AS rid FROM {tables} WHERE {a}.rid = {s}.rid AND {param}"
+        d = planner.alias()
+        live = planner.live(f"{d}.rid", type_)
+        branches.append(Branch(f"{d}.rid", (f"({targets}) {d}", (*values, *numbers)), live, unique=True))
+    return Source(tuple(branches), _RANK, count=count)

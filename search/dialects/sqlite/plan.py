@@ -283,13 +283,13 @@ class Planner:
         )
 
     def counted(self, source: Source, limit: int = ENOUGH) -> int:
-        """How many rows the source has (each branch counted on its own, without `rest`), up to `limit`."""
+        """About how many rows the source has (each branch counted on its own, without `rest`), up to `limit`."""
         if source.count is not None:
             return source.count
         total = 0
         for branch in source.branches:
             sql = f"SELECT count(*) FROM (SELECT 1 FROM {branch.tables[0]} WHERE {branch.where[0]} LIMIT ?)"
-            total += self.catalog.count(sql, (*branch.tables[1], *branch.where[1], limit - total))
+            total += self.catalog.estimate(sql, (*branch.tables[1], *branch.where[1], limit - total))
             if total >= limit:
                 return limit
         return total
@@ -340,22 +340,25 @@ class Planner:
         return tuple(done)
 
     def _cheapest(self, parts: tuple[Node, ...], type_: str) -> Source | None:
-        found = [(source, at) for at, part in enumerate(parts) if (source := self.source(part, type_)) is not None]
+        found: list[tuple[Source, int]] = []
+        for at in sorted(range(len(parts)), key=lambda at: not _is_narrow(parts[at])):
+            source = self.source(parts[at], type_)
+            if source is None:
+                continue
+            # a patient's rows are few enough even when they are some hundred: looking at all else would cost more
+            if source.rank <= 1 and (count := self.counted(source, FEW * 4)) < FEW * 4:
+                return _with_rest(replace(source, count=count), parts, at)
+            found.append((source, at))
         if not found:
             return None
         found.sort(key=lambda pair: pair[0].rank)
-        best, at = found[0]
-        if len(found) > 1:
-            best, at = self._fewest(found)
-        rest = tuple(part for number, part in enumerate(parts) if number != at and not isinstance(part, All))
-        return replace(best, rest=best.rest + rest)
+        best, at = self._fewest(found) if len(found) > 1 else found[0]
+        return _with_rest(best, parts, at)
 
     def _fewest(self, found: list[tuple[Source, int]]) -> tuple[Source, int]:
         for source, at in found:
-            # a patient's rows are few enough even when they are some hundred: counting everything else would cost more
-            few = FEW if source.rank > 1 else FEW * 4
-            count = self.counted(source, few)
-            if count < few:
+            count = self.counted(source, FEW)
+            if count < FEW:
                 return replace(source, count=count), at
         best: tuple[Source, int] | None = None
         smallest = ENOUGH
@@ -390,6 +393,17 @@ def merged(parts: tuple[Node, ...]) -> tuple[Node, ...]:
         ),
         *others,
     )
+
+
+def _with_rest(source: Source, parts: tuple[Node, ...], at: int) -> Source:
+    """The source of part `at` of an And, with the other parts to be satisfied."""
+    rest = tuple(part for number, part in enumerate(parts) if number != at and not isinstance(part, All))
+    return replace(source, rest=source.rest + rest)
+
+
+def _is_narrow(node: Node) -> bool:
+    """Whether the node is of the kinds that mostly find few rows, which are looked at first."""
+    return isinstance(node, HasId | InCompartment) or (isinstance(node, Match) and isinstance(node.test, ReferenceTest))
 
 
 def _identified(parameter: Parameter, identifier: bool) -> Parameter:
