@@ -12,6 +12,7 @@ Specification: https://www.sqlite.org/backup.html, https://www.sqlite.org/lockin
 """
 
 import fcntl
+import glob
 import gzip
 import hashlib
 import json
@@ -35,6 +36,7 @@ MANIFEST: Final = "manifest.json"
 FORMAT: Final = 1
 PRIVATE: Final = 0o600
 PAGES: Final = 4096
+_RESTORED: Final = ".restored"
 COMPRESSION: Final = 3
 REPORT: Final = ("report", "backup")
 SHARED_LOCK: Final = (510, 0x40000002)
@@ -104,12 +106,12 @@ def restore(source: Path, folder: Path, *, force: bool = False) -> Manifest:
     database = folder / DATABASE
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        others = sorted(path.name for path in folder.iterdir() if path.name != FILE_NAME)
+        others = sorted(path.name for path in folder.iterdir() if not _is_ours(path.name))
         if others and not force:
             raise CannotBackUp(f"{folder} is not empty ({', '.join(others[:3])}); --force replaces the store in it")
         if in_use(database):
             raise CannotBackUp(f"the store in {folder} is in use; stop the server first")
-        with _scratch(database, ".restored") as copy:
+        with _scratch(database, _RESTORED) as copy:
             manifest = _unpack(source, copy)
             _verify(copy, manifest)
             if in_use(database):
@@ -121,6 +123,11 @@ def restore(source: Path, folder: Path, *, force: bool = False) -> Manifest:
     except OSError as error:
         raise CannotBackUp(f"cannot restore into {folder}: {error.strerror or error}") from None
     return manifest
+
+
+def _is_ours(name: str) -> bool:
+    """Whether the file does not make a folder full: the settings, or what a killed restore left."""
+    return name == FILE_NAME or (name.startswith(f".{DATABASE}.") and name.endswith(_RESTORED))
 
 
 def in_use(database: Path) -> bool:
@@ -241,13 +248,27 @@ def _verify(copy: Path, manifest: Manifest) -> None:
 
 @contextmanager
 def _scratch(beside: Path, ending: str) -> Iterator[Path]:
-    """A private file beside another, gone at the end."""
+    """A private file beside another, gone at the end. Those that killed processes left are removed first."""
+    for left in beside.absolute().parent.glob(f".{glob.escape(beside.name)}.*{ending}"):
+        if not _lives(left.name.removesuffix(ending).rpartition(".")[2]):
+            left.unlink(missing_ok=True)
     path = beside.with_name(f".{beside.name}.{os.getpid()}{ending}")
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
     try:
         yield path
     finally:
         path.unlink(missing_ok=True)
+
+
+def _lives(pid: str) -> bool:
+    """Whether there is a process of this id."""
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _link(part: Path, out: Path) -> None:

@@ -48,6 +48,7 @@ RULES: Final[Mapping[str, str]] = {
     "compartment": "a resource is in the compartments that its references say",
     "owner": "owners are organizations of live resources",
     "released": "patients see what its status lets them see",
+    "wording": "the words of every text beside a code are indexed",
     "state": "the columns of a resource fit together",
     "history-gap": "versions are 1..n",
     "history-order": "the times of versions rise",
@@ -106,6 +107,7 @@ def check_store(
         low = high
         yield from found
         progress()
+    yield from check.wordings()
     yield from check.times()
 
 
@@ -124,6 +126,9 @@ def slice_end(connection: sqlite3.Connection, low: int, size: int = SLICE) -> in
     sql = "SELECT rid FROM resource WHERE rid > ? ORDER BY rid LIMIT 1 OFFSET ?"
     row = connection.execute(sql, (low, size - 1)).fetchone()
     return HIGHEST if row is None else int(row[0])
+
+
+_WORD: Final = "SELECT 1 FROM wording_word WHERE word = ? AND wording = ?"
 
 
 @dataclass(slots=True)
@@ -236,6 +241,24 @@ class _Check:
             WHERE o.rid > ? AND o.rid <= ? AND (r.state IS NOT 1 OR r.type IS NOT o.type OR t.name IS NOT 'Organization')"""
         for (rid,) in self.connection.execute(sql, (low, high)):
             yield rid, "an owner row without its live resource or its organization"
+
+    def wordings(self) -> Iterator[Finding]:
+        """Words of texts that no search finds, and words that no text has."""
+        execute, low, words, faulty = self.connection.execute, 0, 0, 0
+        with snapshot(self.connection):
+            while rows := execute(
+                "SELECT number, text FROM wording WHERE number > ? ORDER BY number LIMIT ?", (low, SLICE)
+            ).fetchall():
+                for number, text in rows:
+                    found = {(word, number) for word in text.split()}
+                    words += len(found)
+                    faulty += not all(execute(_WORD, one).fetchone() for one in found)
+                low = rows[-1][0]
+            extra = execute("SELECT count(*) FROM wording_word").fetchone()[0] - words
+        if faulty:
+            yield from self.told([("wording", f"words of {faulty} texts are not indexed")], "texts")
+        elif extra:
+            yield from self.told([("wording", f"{extra} words are of no text")], "texts")
 
     def times(self) -> Iterator[Finding]:
         """Times that two versions share, over the whole store."""

@@ -21,7 +21,7 @@ from fhir_server.jobs.reindex import WORK, reindex_handler
 from fhir_server.settings import Settings
 from fhir_server.storage.sqlite.connection import FileLock, connect
 
-SERVER_TAKES = 2.5
+SERVER_TAKES = 1.5
 """Seconds within which the background process of a running server claims a job."""
 LOOK_EVERY = 0.2
 _ROW = "SELECT data FROM follow_up WHERE kind = 'job' AND key = ?"

@@ -137,6 +137,16 @@ def test_a_settings_file_does_not_fill_a_folder(archive, tmp_path):
     assert (tmp_path / "new" / DATABASE).exists()
 
 
+def test_what_killed_processes_left_is_cleared(small_store, archive, tmp_path):
+    left = [tmp_path / f".second.tar.{10**9}.copy", tmp_path / "new" / f".{DATABASE}.{10**9}.restored"]
+    (tmp_path / "new").mkdir()
+    for path in left:
+        path.write_text("left")
+    back_up(small_store.database, tmp_path / "second.tar", SqliteOptions())
+    restore(archive, tmp_path / "new")
+    assert not [path for path in left if path.exists()]
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [

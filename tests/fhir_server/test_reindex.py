@@ -178,7 +178,7 @@ def test_a_reindex_that_was_killed_is_ended_by_the_next(tmp_path, rounds):
     database = data / DATABASE
     whole = count(database, "string")
     command = [sys.executable, "-m", "fhir_server.cli", "reindex", "--wait", "--data-dir", str(data)]
-    for _ in range(2 * rounds):
+    for _ in range(rounds):
         with closing(connect(database, SqliteOptions())) as connection:
             connection.execute("DELETE FROM string")
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=CLEAN)
