@@ -10,14 +10,14 @@ import os
 import re
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 Resource = dict[str, Any]
 """A FHIR resource as JSON: str, bool, int, Number, list, dict."""
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (in UTC; naive, so that its text has no offset)
 
 
 class ResourceKey(NamedTuple):
@@ -37,7 +37,7 @@ def is_id(text: str) -> bool:
 
 def instant(microseconds: int) -> str:
     """A server time as a FHIR instant in UTC: `2026-11-21T10:00:00.000001Z`."""
-    return (_EPOCH + timedelta(microseconds=microseconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{(_EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec='microseconds')}Z"
 
 
 class IdSource:

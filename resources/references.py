@@ -99,15 +99,15 @@ def rewrite(places: Iterable[Link], mapping: Mapping[str, Target], base: str = "
     A Reference gets a relative reference; uri, url, oid, uuid and narratives get the URL under `base` (relative when base is "").
     """
     changed = 0
-    for link in places:
-        text = link.container[link.key]
+    for container, key, kind in places:
+        text = container[key]
         if text.__class__ is not str:
             continue
-        new = _narrative(text, mapping, base) if link.kind == "xhtml" else _replaced(text, mapping)
+        new = _narrative(text, mapping, base) if kind == "xhtml" else _replaced(text, mapping)
         if new is None or new == text:
             continue
-        absolute = base and link.kind not in ("Reference", "xhtml")
-        link.container[link.key] = f"{base}/{new}" if absolute else new
+        absolute = base and kind not in ("Reference", "xhtml")
+        container[key] = f"{base}/{new}" if absolute else new
         changed += 1
     return changed
 
@@ -116,6 +116,8 @@ def _replaced(text: str, mapping: Mapping[str, Target]) -> str | None:
     target = mapping.get(text)
     if target is not None:
         return str(target.key)
+    if "#" not in text and "/_history/" not in text:
+        return None
     rest, mark, fragment = text.partition("#")
     url, history, version = rest.partition("/_history/")
     target = mapping.get(url)
@@ -125,6 +127,9 @@ def _replaced(text: str, mapping: Mapping[str, Target]) -> str | None:
 
 
 def _narrative(div: str, mapping: Mapping[str, Target], base: str) -> str:
+    if "href" not in div and "src" not in div:
+        return div
+
     def replaced(found: re.Match[str]) -> str:
         new = _replaced(html.unescape(found["link"]), mapping)
         if new is None:

@@ -17,6 +17,8 @@ from resources.validation.scope import Invariant, Scope
 
 Faults = list[Fault] | None
 Walk = Callable[[Any, Scope], Faults]
+Test = Callable[[Any], str | None]
+"""What is wrong with a primitive value."""
 
 _NAME = re.compile(r"_?[A-Za-z][A-Za-z0-9]{0,63}")
 
@@ -47,21 +49,15 @@ def lists(walk: Walk, *, primitive: bool) -> Walk:
     return check
 
 
-def single(walk: Walk) -> Walk:
-    """The check of a value that must not be an array; used where the value itself may tell less clearly."""
-
-    def check(value: Any, scope: Scope) -> Faults:
-        found = walk(value, scope)
-        if found is not None:
-            if value is None:
-                return [Fault("", "structure", "must not be null")]
-            if value.__class__ is list:
-                return [Fault("", "structure", "must not be an array")]
-            if value.__class__ is dict and len(found) == 1 and not found[0].path and found[0].code == "value":
-                return [Fault("", "structure", "must not be an object")]
-        return found
-
-    return check
+def _clearer(value: Any, found: list[Fault]) -> list[Fault]:
+    """The faults of a value that must not be an array; used where the value itself may tell less clearly."""
+    if value is None:
+        return [Fault("", "structure", "must not be null")]
+    if value.__class__ is list:
+        return [Fault("", "structure", "must not be an array")]
+    if value.__class__ is dict and len(found) == 1 and not found[0].path and found[0].code == "value":
+        return [Fault("", "structure", "must not be an object")]
+    return found
 
 
 def noted(walk: Walk, invariant: Invariant | None) -> Walk:
@@ -79,6 +75,7 @@ def noted(walk: Walk, invariant: Invariant | None) -> Walk:
 def objects(
     definition: TypeDefinition,
     make: Callable[[Property], Walk],
+    test_of: Callable[[Property], Test | None],
     is_primitive: Callable[[str], bool],
     element: Callable[[], Walk],
     rule: Callable[[Any], Faults] | None,
@@ -86,13 +83,15 @@ def objects(
 ) -> Walk:
     """The check of an object of a type.
 
-    `make` compiles a member's check, `element` gives that of a primitive's companion; `rule` is what the type demands beyond its
-    definition.
+    `make` compiles a member's check; `test_of` gives a primitive's test where nothing else is asked of the member, the common case,
+    which costs one call. `element` gives the check of a primitive's companion; `rule` is what the type demands beyond its definition.
     """
     table: dict[str, Walk] = {}
+    tests: dict[str, Test] = {}
     for name, meaning in definition.properties.items():
         if meaning.element.max != 0:
-            table[name] = _first(table, name, make, meaning)
+            table[name] = _first(table, tests, name, make, test_of, meaning)
+    singles = frozenset(name for name, meaning in definition.properties.items() if meaning.element.max == 1)
     is_resource = definition.kind == "resource"
     if is_resource:
         table["resourceType"] = _anything
@@ -118,13 +117,17 @@ def objects(
             return [Fault("", "structure", "must be an object")]
         faults: Faults = None
         for name, item in value.items():
-            try:
-                walk = table[name]
-            except KeyError:
-                found = other(name, item, value, scope)
+            test = tests.get(name)
+            if test is not None:
+                if test(item) is None:
+                    continue
+                found = table[name](item, scope)
+            elif name in table:
+                found = table[name](item, scope)
             else:
-                found = walk(item, scope)
+                found = other(name, item, value, scope)
             if found is not None:
+                found = _clearer(item, found) if name in singles else found
                 faults = _with(faults, name, found, value, companions)
         if not required <= value.keys():
             faults = _missing(faults, required, value)
@@ -143,10 +146,20 @@ def objects(
     return check
 
 
-def _first(table: dict[str, Walk], name: str, make: Callable[[Property], Walk], meaning: Property) -> Walk:
-    """A check that compiles the real one into the table when it is first called."""
+def _first(
+    table: dict[str, Walk],
+    tests: dict[str, Test],
+    name: str,
+    make: Callable[[Property], Walk],
+    test_of: Callable[[Property], Test | None],
+    meaning: Property,
+) -> Walk:
+    """A check that compiles the real one into the tables when it is first called."""
 
     def check(value: Any, scope: Scope) -> Faults:
+        test = test_of(meaning)
+        if test is not None:
+            tests[name] = test
         walk = table[name] = make(meaning)
         return walk(value, scope)
 

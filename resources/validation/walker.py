@@ -15,7 +15,7 @@ from resources.model import is_id
 from resources.references import parse
 from resources.validation import bindings
 from resources.validation.faults import Fault
-from resources.validation.members import Faults, Walk, lists, noted, objects, single
+from resources.validation.members import Faults, Test, Walk, lists, noted, objects
 from resources.validation.narrative import NO_CONTENT
 from resources.validation.primitives import CHECKS, narrative_fault
 from resources.validation.scope import Invariant, Scope
@@ -77,6 +77,7 @@ class Walker:
             walk = self._objects[name] = objects(
                 definition,
                 lambda meaning: self._member(definition, meaning),
+                lambda meaning: self._test(definition, meaning),
                 CHECKS.__contains__,
                 lambda: self._object("Element"),
                 _extension if name == "Extension" else None,
@@ -90,7 +91,17 @@ class Walker:
         walk = self._value(element, meaning.type)
         if self._invariants is not None:
             walk = noted(walk, self._invariants.of_element(owner.name, element.name))
-        return single(walk) if element.max == 1 else lists(walk, primitive=meaning.type in CHECKS)
+        return walk if element.max == 1 else lists(walk, primitive=meaning.type in CHECKS)
+
+    def _test(self, owner: TypeDefinition, meaning: Property) -> Test | None:
+        """The test of a member that is one primitive value without binding and invariants; None for every other member."""
+        element, kind = meaning.element, meaning.type
+        bound = element.binding is not None and kind in _CODED
+        if element.max != 1 or kind not in CHECKS or kind == "xhtml" or bound:
+            return None
+        if self._invariants is not None and self._invariants.of_element(owner.name, element.name) is not None:
+            return None
+        return CHECKS[kind]
 
     def _value(self, element: Element, kind: str) -> Walk:
         if kind in CHECKS:
