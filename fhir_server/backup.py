@@ -131,7 +131,7 @@ def _is_ours(name: str) -> bool:
 
 
 def in_use(database: Path) -> bool:
-    """Whether any process has the store open."""
+    """Whether any other process has the store open. Not for a process that has it open itself: it would lose its own locks."""
     try:
         descriptor = os.open(database, os.O_RDWR)
     except FileNotFoundError:

@@ -118,7 +118,8 @@ def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def slice_end(connection: sqlite3.Connection, low: int, size: int = SLICE) -> int:

@@ -254,7 +254,8 @@ class _Run:
                 self.connection.execute("COMMIT")
             except BaseException:
                 self.catalog.numbers = Numbers()
-                self.connection.execute("ROLLBACK")
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
                 raise
 
     def repaired(self, one: _Seen, batch: Batch) -> bool:
