@@ -66,6 +66,17 @@ VALUES = [
     "Observation:nonsense:x", ":", "::", "true,false", "accurate", "none", "estimate", "count", "data", "text", "json", "xml", "5", "1000", "999999999999999999999",
     "1,2", " 1", "1 ", "\uff11", "٣", "1_000", "0x1", "contained", "both", "Patient,Observation", "Nonsense",
 ]  # fmt: skip
+FITTING = {
+    "date": ["2024", "2024-02", "2024-02-29", "2024-02-29T10:00", "2024-02-29T10:00:00Z", "2024-02-29T10:00:00.5%2B14:00", "1900", "9999", "0001-01-01"],
+    "number": ["1", "1.0", "1e2", "-5", "0", "0.00000001", "100000000000000000000", "1e-400", "1e400"],
+    "quantity": ["5.4", "5.4||mg", "5.4|http://unitsofmeasure.org|mg", "100|http://unitsofmeasure.org|/min", "1e2|http://unitsofmeasure.org|mm[Hg]", "37|http://unitsofmeasure.org|Cel"],
+    "token": ["final", "male", "http://loinc.org|8867-4", "http://loinc.org|", "|final", "true", "8867-4", "vital-signs", "finished", "AMB"],
+    "reference": ["Patient/fuzz", "fuzz", f"{BASE}/Patient/fuzz", "http://elsewhere/Patient/1", "urn:uuid:6ba7b810-9dad-11d1-80b4-00c04fd430c8", "Patient/1/_history/1"],
+    "string": ["a", "an", "Müller", "%", "_", "smith", "é"],
+    "uri": ["http://example.org/a", "urn:oid:1.2.3", "http://example.org/a|1.0", "http://"],
+    "composite": ["8480-6$gt100", "http://loinc.org|8480-6$120", "a$b", "8480-6$lt2024", "a$Patient/1"],
+    "special": ["Patient/fuzz", "51.0|4.0|10|km", "51|4", "-90|180|1|[mi_us]", "a and b", "name eq a"],
+}  # fmt: skip
 SPECIAL_PARAMETERS = [
     "_id", "_lastUpdated", "_tag", "_profile", "_security", "_source", "_text", "_content", "_list", "_has", "_type", "_filter", "_contained", "_containedType",
     "_sort", "_count", "_total", "_summary", "_elements", "_include", "_revinclude", "_include:iterate", "_revinclude:iterate", "_format", "_pretty", "_since",
@@ -132,7 +143,8 @@ class Fuzz:
         for entry in entries:
             by_type.setdefault(entry["resource"]["resourceType"], []).append(entry["resource"])
         self.seeds = list(chain.from_iterable(resources[:8] for resources in by_type.values()))
-        self.codes = {kind: [row.code for row in self.registry.searchable(kind)] for kind in self.types}
+        self.texts = sorted({text for resource in self.seeds for text in _texts(resource)})
+        self.rows = {kind: list(self.registry.searchable(kind)) for kind in self.types}
 
     # ---- bodies
 
@@ -178,12 +190,13 @@ class Fuzz:
             return change_bytes(rng, rng.choice(self.cursors))
         pairs = []
         for _ in range(rng.choice([0, 1, 1, 1, 2, 2, 3, 6])):
-            name = rng.choice(self.codes[kind] if rng.random() < 0.7 else SPECIAL_PARAMETERS)
+            row = rng.choice(self.rows[kind])
+            name = row.code if rng.random() < 0.7 else rng.choice(SPECIAL_PARAMETERS)
             if rng.random() < 0.25:
                 name = f"{name}:{rng.choice(MODIFIERS)}"
             if rng.random() < 0.08:
-                name = f"{name}.{rng.choice(self.codes[rng.choice(self.types)])}"
-            value = rng.choice(VALUES if rng.random() < 0.8 else STRINGS)
+                name = f"{name}.{rng.choice(self.rows[rng.choice(self.types)]).code}"
+            value = rng.choice(FITTING[row.type]) if rng.random() < 0.4 else self.value(rng)
             if rng.random() < 0.3:
                 value = rng.choice(PREFIXES) + value
             if rng.random() < 0.1:
@@ -191,6 +204,13 @@ class Fuzz:
             pairs.append(escaped(rng, name) + rng.choice([b"=", b"=", b"=", b"=", b"==", b""]) + escaped(rng, value))
         text = rng.choice([b"&", b"&", b"&", b"&", b";", b"&&"]).join(pairs)
         return change_bytes(rng, text) if rng.random() < 0.1 else text
+
+    def value(self, rng: Random) -> str:
+        """A value that may fit nothing, or a text of the data."""
+        choice = rng.random()
+        if choice < 0.4:
+            return rng.choice(VALUES)
+        return rng.choice(STRINGS) if choice < 0.6 else rng.choice(self.texts)
 
     # ---- requests
 
@@ -294,6 +314,13 @@ def mutate(rng: Random, root: Any) -> None:
                 )
 
 
+def _texts(value: Any) -> list[str]:
+    """Every text and number in a JSON value."""
+    if isinstance(value, dict | list):
+        return [text for item in (value.values() if isinstance(value, dict) else value) for text in _texts(item)]
+    return [str(value)]
+
+
 def _place(rng: Random, root: Any) -> tuple[Any, Any]:
     """A random holder and key, the deeper ones as likely as the others."""
     places: list[tuple[Any, Any]] = []
@@ -359,8 +386,8 @@ def change_bytes(rng: Random, body: bytes) -> bytes:
 def escaped(rng: Random, text: str) -> bytes:
     """Percent-encoded well, not at all, doubly or wrongly."""
     raw = text.encode("utf-8", "surrogatepass")
-    match rng.randrange(12):
-        case 0:
+    match rng.randrange(40):
+        case 0 | 4:
             return raw
         case 1:
             return b"".join(b"%%%02x" % byte for byte in raw[:2000])

@@ -8,7 +8,7 @@ import sqlite3
 from collections import Counter
 from contextlib import asynccontextmanager, closing
 from random import Random
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -17,7 +17,7 @@ from fhir_server.interactions.assembly import DATABASE
 from fhir_server.interactions.options import RestOptions
 from fhir_server.settings import Settings
 from fhir_server.storage.sqlite.connection import SqliteOptions
-from tests.fuzz.requests import FHIR, Fuzz, Request
+from tests.fuzz.requests import DEMO, FHIR, Fuzz, Request
 
 pytestmark = pytest.mark.anyio
 QUICK, FULL = 500, 100_000 // 3 + 1
@@ -73,7 +73,12 @@ async def site_in(folder):
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as watch:
-            yield Site(app, watch)
+            site = Site(app, watch)
+            before = site.commits()
+            status, _, body = await site.ask(Request("POST", "/fhir", headers=FHIR, body=DEMO.read_bytes()))
+            assert status == 200, body
+            assert site.commits() != before
+            yield site
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +124,14 @@ async def attack(site, kind, seed, count):
             fault = faults_of(request, status, headers, body)
         except Exception as error:  # noqa: BLE001  (whatever reaches the server's loop is a fault of the application)
             status, headers, body, fault = 0, {}, b"", f"{type(error).__name__} reached the server: {error}"
+        if (
+            fault is None
+            and status == 200
+            and b'"searchset"' in body
+            and request.method == "GET"
+            and rng.random() < 0.2
+        ):
+            fault = await broken_link(site, body)
         if fault is None and (status >= 400 or request.method in ("GET", "HEAD")) and site.commits() != before:
             fault = f"status {status}, and yet something was committed"
         if fault is not None:
@@ -126,6 +139,22 @@ async def attack(site, kind, seed, count):
         statuses[status] += 1
         remember(fuzz, rng, headers, body)
     return faults, statuses
+
+
+async def broken_link(site, body):
+    """What is wrong with a page's own links: each must answer as the page did."""
+    told = json.loads(body)
+    for link in told.get("link", ()):
+        address = urlsplit(link["url"])
+        status, _, page = await site.ask(Request("GET", unquote(address.path), address.query.encode()))
+        if status == 414:  # percent-encoding made it longer than the request was
+            continue
+        if status != 200:
+            return f"the link {link} answers {status} {page[:300]!r}"
+        again = json.loads(page)
+        if link["relation"] == "self" and "total" in told and again.get("total") != told["total"]:
+            return f"the link {link} has the total {again.get('total')}, the page {told['total']}"
+    return None
 
 
 def remember(fuzz, rng, headers, body):
