@@ -171,7 +171,7 @@ def count(database: Path, table: str) -> int:
 
 @pytest.mark.serial
 def test_a_reindex_that_was_killed_is_ended_by_the_next(tmp_path, rounds):
-    lines = (json.dumps({"resourceType": "Patient", "id": f"p{n}", "name": [{"family": f"f{n}"}]}) for n in range(3000))
+    lines = (json.dumps({"resourceType": "Patient", "id": f"p{n}", "name": [{"family": f"f{n}"}]}) for n in range(2000))
     (tmp_path / "a.ndjson").write_text("\n".join(lines))
     data = tmp_path / "data"
     assert run("load", tmp_path / "a.ndjson", "--data-dir", data, "--processes", 1).returncode == 0
