@@ -14,6 +14,7 @@ import msgspec
 
 from fhir_server.storage.port import Conflict, Delete, FollowUp, Guard, Put, UnitOfWork, Written
 from fhir_server.storage.sqlite.catalog import Catalog
+from fhir_server.storage.sqlite.concepts import CONCEPT_TYPES, forget
 from fhir_server.storage.sqlite.rows import Rows, add_rows
 from resources.model import ResourceKey
 from search.dialects.sqlite.layout import CONTAINED, DELETED, INDEX_TABLES, LIVE, UNKNOWN, spaced
@@ -75,6 +76,7 @@ class Batch:
         self._stubs: dict[int, ResourceKey] = {}
         self._history: list[tuple[Any, ...]] = []
         self._follow_ups: list[tuple[str, str, str]] = []
+        self._concepts_change = False
 
     def apply(self, unit: UnitOfWork) -> tuple[Written, ...]:
         """Check the unit, then take its writes over. Raises Conflict, having changed nothing."""
@@ -148,6 +150,7 @@ class Batch:
         resource.version += 1
         resource.updated, resource.state, resource.method = self._last, state, METHODS.index(method)
         self._changed[resource.rid] = resource
+        self._concepts_change |= resource.key.type in CONCEPT_TYPES
 
     # ---- numbers: see rows.Allot
 
@@ -220,6 +223,8 @@ class Batch:
             collected.sort()
             self._many(_INSERTS[table], collected)
         self._many("INSERT OR REPLACE INTO follow_up VALUES (?, ?, ?)", self._follow_ups)
+        if self._concepts_change:
+            forget(self._connection)
         for pending in (self._looked, self._changed, self._stubs, self._history, self._follow_ups):
             pending.clear()
 

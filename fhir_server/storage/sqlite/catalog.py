@@ -16,13 +16,22 @@ from search.dialects.sqlite.layout import NO_TERM, spaced
 
 _KEPT_RIDS: Final = 100_000
 _KEPT_TERMS: Final = 100_000
-_VALUE_SET: Final = (
-    "SELECT number, state FROM value_set WHERE url = ? AND (version = ? OR ? IS NULL) ORDER BY source DESC, version DESC LIMIT 1"
-)
+_VALUE_SET: Final = "SELECT number, state FROM value_set WHERE url = ? AND version = ?"
+EVERY_SYSTEM: Final = ""
+"""Asks for every hierarchy there is."""
 _MISSING: Final = -(1 << 62)
 """A number that no row has, nor has its negative (contained resources' entries)."""
 _KEPT_ESTIMATES: Final = 10_000
 _ESTIMATE_SECONDS: Final = 5.0
+
+
+class Unloaded(FhirError):  # noqa: N818  (a turn of events inside this package; to a client it means: once more)
+    """A search needs concepts that are not in the tables yet: a value set (URL, version) or a system's hierarchy."""
+
+    def __init__(self, *, value_set: tuple[str, str | None] | None = None, system: str = "") -> None:
+        super().__init__(503, "transient", "Concepts are being loaded; try again.", headers={"Retry-After": "1"})
+        self.value_set = value_set
+        self.system = system
 
 
 class Numbers:
@@ -87,6 +96,10 @@ class Catalog:
             self.numbers.keep_type(name, number)
         return name
 
+    def types(self) -> list[str]:
+        """The resource types that occur, in the order of their numbers."""
+        return [name for (name,) in self.connection.execute("SELECT name FROM type ORDER BY number")]
+
     def parameter(self, base: str, code: str) -> int:
         """The number under which entries of a parameter are stored."""
         number = self.numbers.parameters.get((base, code))
@@ -122,24 +135,25 @@ class Catalog:
             self.numbers.keep_wording((code, system, text), row[0])
         return number
 
-    def code_system(self, url: str) -> int:
-        """The number of a system whose concepts the store has; FhirError 400 naming one that it has not."""
-        number = self.term(url)
+    def code_system(self, url: str | None) -> int | None:
+        """The number of a system whose concepts the store has, None for all systems; FhirError 400 for one that it has not."""
+        number = NO_TERM if url is None else self.term(url)
         found = self.connection.execute("SELECT content FROM code_system WHERE system = ?", (number,)).fetchone()
-        if found is None or found[0] == "not-present":
-            raise FhirError(400, "not-found", f"Code system '{url}' is not known here; load it as a CodeSystem.")
-        return number
-
-    def value_set(self, url: str, version: str | None) -> int:
-        """The number of a value set whose codes the store has; FhirError 400 naming one that it has not."""
-        found = self.connection.execute(_VALUE_SET, (url, version, version)).fetchone()
-        said = url if version is None else f"{url}|{version}"
         if found is None:
-            raise FhirError(400, "not-found", f"Value set '{said}' is not known here; load it as a ValueSet.")
+            raise Unloaded(system=EVERY_SYSTEM if url is None else url)
+        return None if url is None else number
+
+    def value_set(self, url: str, version: str | None) -> tuple[int, bool]:
+        """The number of a value set, and whether it holds whole systems; FhirError 400 naming one whose codes are not known."""
+        found = self.connection.execute(_VALUE_SET, (url, version or "")).fetchone()
+        if found is None:
+            raise Unloaded(value_set=(url, version))
         number, state = found
         if state:
-            raise FhirError(400, "not-supported", f"Value set '{said}' cannot be searched by: {state}")
-        return int(number)
+            said = url if version is None else f"{url}|{version}"
+            raise FhirError(400, "not-supported", f"Value set '{said}' cannot be searched by: {state}.")
+        whole = "SELECT 1 FROM member WHERE value_set = ? AND code = ''"
+        return int(number), self.connection.execute(whole, (number,)).fetchone() is not None
 
     def rid(self, key: ResourceKey) -> int:
         """The row number of a resource that exists or is referred to."""

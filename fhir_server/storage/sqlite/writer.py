@@ -17,7 +17,8 @@ from typing import Final, NamedTuple
 from fhir_server.observability.histogram import SECONDS, SIZES, Histogram
 from fhir_server.storage.port import Conflict, UnitOfWork, Written
 from fhir_server.storage.sqlite.batch import Batch
-from fhir_server.storage.sqlite.catalog import Catalog, Numbers
+from fhir_server.storage.sqlite.catalog import Catalog, Numbers, Unloaded
+from fhir_server.storage.sqlite.concepts import load_missing
 from fhir_server.storage.sqlite.connection import FileLock, SqliteOptions, connect, unavailable
 from fhir_server.storage.sqlite.queries import matched_keys
 from resources.errors import FhirError
@@ -105,6 +106,22 @@ class Writer:
                     self._connection.execute("ROLLBACK")
                 raise
         return outcomes
+
+    async def load(self, missing: Unloaded) -> None:
+        """Load the concepts that a search missed, on a thread; FhirError 400 when nothing is known of them."""
+        await asyncio.to_thread(self._load, missing)
+
+    def _load(self, missing: Unloaded) -> None:
+        connection = self._connection
+        with self._busy, self._lock.held():
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                load_missing(missing, connection, self._catalog, Batch(connection, self._catalog, self._matches).term)
+                connection.execute("COMMIT")
+            except BaseException:
+                self._catalog.numbers = Numbers()
+                connection.execute("ROLLBACK")
+                raise
 
     def _matches(self, query: Query, limit: int) -> frozenset[ResourceKey]:
         return matched_keys(self._catalog, query, limit)

@@ -11,7 +11,7 @@ Specification: https://hl7.org/fhir/R4/search.html#prefix, #string, #token, #ref
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 from resources.model import ResourceKey
 from search.dialects.sqlite import meanings, numbers
@@ -32,6 +32,7 @@ from search.query import (
     Test,
     TextTest,
     TokenTest,
+    UnlikeTest,
     UriTest,
     WordsTest,
 )
@@ -52,6 +53,9 @@ class Catalog(Protocol):
     def type(self, name: str) -> int:
         """The number of a resource type."""
 
+    def types(self) -> list[str]:
+        """The resource types that occur."""
+
     def parameter(self, base: str, code: str) -> int:
         """The number of a parameter."""
 
@@ -61,11 +65,11 @@ class Catalog(Protocol):
     def rid(self, key: ResourceKey) -> int:
         """The row number of a resource."""
 
-    def code_system(self, url: str) -> int:
-        """The number of a system whose concepts the store has; FhirError 400 naming one that it has not."""
+    def code_system(self, url: str | None) -> int | None:
+        """The number of a system whose concepts the store has, None for all systems; FhirError 400 for one that it has not."""
 
-    def value_set(self, url: str, version: str | None) -> int:
-        """The number of a value set whose codes the store has; FhirError 400 naming one that it has not."""
+    def value_set(self, url: str, version: str | None) -> tuple[int, bool]:
+        """The number of a value set, and whether it holds whole systems; FhirError 400 naming one whose codes are not known."""
 
     def count(self, sql: str, parameters: Values) -> int:
         """The number a counting statement gives."""
@@ -106,6 +110,8 @@ def primary(table: str) -> str:
 def conditions(test: Test, parameter: Parameter, catalog: Catalog) -> tuple[Condition, ...]:
     """One of these holds for an entry that satisfies the test (a CompositeTest is the planner's business)."""
     match test:
+        case UnlikeTest(inner):
+            return tuple(_unlike(inner, parameter, catalog))
         case TokenTest():
             return (Condition("token", *_token(test, catalog)),)
         case StringTest():
@@ -129,7 +135,7 @@ def conditions(test: Test, parameter: Parameter, catalog: Catalog) -> tuple[Cond
         case MimeTest():
             return (Condition("token", *meanings.mime(test, catalog.term(MIME_SYSTEM))),)
         case MemberTest():
-            return (Condition("token", *meanings.member_probe(catalog.value_set(test.url, test.version))),)
+            return (Condition("token", *meanings.member_probe(*catalog.value_set(test.url, test.version))),)
         case SubsumptionTest():
             return (Condition("token", *meanings.subsumption_probe(test, _system(test, catalog))),)
         case CompositeTest():
@@ -155,8 +161,9 @@ def ranges(test: Test, parameter: Parameter, catalog: Catalog) -> tuple[Range, .
                 for table in _text_tables(parameter)
             )
         case MemberTest():
-            value_set = catalog.value_set(test.url, test.version)
-            return (_driven("token", meanings.member_drive(value_set), meanings.member_probe(value_set)),)
+            value_set, whole = catalog.value_set(test.url, test.version)
+            drive = ("1", ()) if whole else meanings.member_drive(value_set)
+            return (_driven("token", drive, meanings.member_probe(value_set, whole)),)
         case SubsumptionTest():
             system = _system(test, catalog)
             drive, probe = meanings.subsumption_drive(test, system), meanings.subsumption_probe(test, system)
@@ -177,7 +184,7 @@ def _text_tables(parameter: Parameter) -> tuple[str, ...]:
 
 
 def _system(test: SubsumptionTest, catalog: Catalog) -> int | None:
-    return None if test.system is None else catalog.code_system(test.system)
+    return catalog.code_system(test.system)
 
 
 def _is_point(test: Test) -> bool:
@@ -226,6 +233,36 @@ def _string(test: StringTest) -> Sql:
             return "instr({a}.folded, ?) > 0", (test.text,)
         case "exact":
             return "{a}.folded = ? AND {a}.exact = ?", (fold(test.text), test.text)
+        case "equals":
+            return "{a}.folded = ? AND {a}.exact <> ''", (test.text,)
+        case "begins":
+            return "{a}.folded >= ? AND {a}.folded < ? AND {a}.exact <> ''", (test.text, test.text + _LAST)
+        case "ends":
+            return "substr({a}.folded, ?) = ? AND {a}.exact <> ''", (-len(test.text), test.text)
+        case "gt":
+            return "{a}.folded >= ? AND {a}.exact <> ''", (chr(ord(test.text) + 1),)
+        case "ge":
+            return "{a}.folded >= ? AND {a}.exact <> ''", (test.text,)
+        case "lt":
+            return "{a}.folded < ? AND {a}.exact <> ''", (test.text,)
+        case "le":
+            return "{a}.folded < ? AND {a}.exact <> ''", (chr(ord(test.text) + 1),)
+
+
+def _unlike(test: Test, parameter: Parameter, catalog: Catalog) -> Iterator[Condition]:
+    """An entry of the kind that the test is for, which does not satisfy it."""
+    found = {one.table: one for one in conditions(test, parameter, catalog)}
+    if isinstance(test, ReferenceTest):
+        only = parameter.only_target
+        kind: Sql = ("1", ()) if only is None else ("{a}.kind = ?", (catalog.type(only),))
+        found.setdefault("reference", Condition("reference", "0", ()))
+        if only is None:
+            found.setdefault("uri", Condition("uri", "0", ()))
+    else:
+        kind = ("{a}.exact <> ''", ()) if isinstance(test, StringTest) else ("1", ())
+    for table, one in found.items():
+        more = kind if table != "uri" else ("1", ())
+        yield Condition(table, f"NOT ({one.sql}) AND {more[0]}", (*one.values, *more[1]), one.unit)
 
 
 def date_condition(test: DateTest) -> Sql:
@@ -248,6 +285,8 @@ def date_condition(test: DateTest) -> Sql:
             return "{a}.low > ?", (high,)
         case "eb":
             return "{a}.high < ?", (low,)
+        case "co":
+            return "{a}.low <= ? AND {a}.high >= ?", (low, high)
         case "ap":
             return "{a}.low <= ? AND {a}.high >= ?", (high, low)
 
@@ -280,7 +319,7 @@ def _before(edge: _Bound, width: int) -> _Bound:
     return edge - width if isinstance(edge, int) else edge
 
 
-def _spans(table: str, both: Sql, prefix: Prefix, low: _Bound, high: _Bound, width: int) -> list[Range]:
+def _spans(table: str, both: Sql, prefix: Prefix | Literal["co"], low: _Bound, high: _Bound, width: int) -> list[Range]:
     """The ranges of a test on [low, high]; rows up to `width` wide are found by their lower end."""
     sql: str = both[0]
     values: Values = both[1]
@@ -292,7 +331,7 @@ def _spans(table: str, both: Sql, prefix: Prefix, low: _Bound, high: _Bound, wid
             bound = "{a}.low >= ?", (min(low, _before(high, width)),)
         case "lt" | "eb":
             bound = "{a}.low < ?", (low,)
-        case "eq" | "le":
+        case "eq" | "le" | "co":
             bound = "{a}.low <= ?", (high,)
         case "sa":
             bound = "{a}.low > ?", (high,)

@@ -65,9 +65,10 @@ def word(test: WordsTest) -> Sql:
 # ---- terminologies
 
 
-def member_probe(value_set: int) -> Sql:
-    """The code is in the value set."""
-    sql = "EXISTS (SELECT 1 FROM member m WHERE m.value_set = ? AND m.code = {a}.code AND m.system = {a}.system)"
+def member_probe(value_set: int, whole: bool) -> Sql:
+    """The code is in the value set; `whole`: which also holds whole systems."""
+    code = "m.code IN ({a}.code, '')" if whole else "m.code = {a}.code"
+    sql = f"EXISTS (SELECT 1 FROM member m WHERE m.value_set = ? AND {code} AND m.system = {{a}}.system)"
     return sql, (value_set,)
 
 
