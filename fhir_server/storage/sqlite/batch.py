@@ -6,7 +6,7 @@ lastUpdated and row numbers are given here, under the lock of all writers. What 
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -66,6 +66,7 @@ class Batch:
     ) -> None:
         self._connection = connection
         self._catalog = catalog
+        self._numbers = catalog.numbers
         self._matches = matches
         self._next: int = connection.execute("SELECT coalesce(max(rid), 0) + 1 FROM resource").fetchone()[0]
         self._last: int = connection.execute(
@@ -75,6 +76,7 @@ class Batch:
         self._changed: dict[int, _Resource] = {}
         self._stubs: dict[int, ResourceKey] = {}
         self._history: list[tuple[Any, ...]] = []
+        self._words: list[tuple[str, int]] = []
         self._follow_ups: list[tuple[str, str, str]] = []
         self._concepts_change = False
 
@@ -108,7 +110,7 @@ class Batch:
                 rid, version, updated, state, method, body = row
                 found = _Resource(rid, key, version, updated, state, method, body, fresh=False, indexed=state == LIVE)
             else:
-                rid = self._catalog.numbers.rids.get(key, 0)
+                rid = self._numbers.rids.get(key, 0)
                 found = _Resource(
                     rid if rid in self._stubs else 0, key, 0, 0, UNKNOWN, 0, b"", fresh=True, indexed=False
                 )
@@ -145,7 +147,7 @@ class Batch:
                 )
             )  # fmt: skip
         if resource.rid == 0:
-            resource.rid = self._catalog.numbers.rids.get(resource.key) or self._allot(resource.key)
+            resource.rid = self._numbers.rids.get(resource.key) or self._allot(resource.key)
         self._last = max(time.time_ns() // 1000, self._last + 1)
         resource.version += 1
         resource.updated, resource.state, resource.method = self._last, state, METHODS.index(method)
@@ -156,26 +158,28 @@ class Batch:
 
     def type(self, name: str) -> int:
         """The number of a resource type."""
-        number = self._catalog.type(name)
+        number = self._numbers.types.get(name) or self._catalog.type(name)
         if number < 0:
             number = self._insert("INSERT INTO type(name) VALUES (?)", (name,))
-            self._catalog.numbers.keep_type(name, number)
+            self._numbers.keep_type(name, number)
         return number
 
     def parameter(self, base: str, code: str) -> int:
         """The number of a parameter."""
-        number = self._catalog.parameter(base, code)
+        number = self._numbers.parameters.get((base, code)) or self._catalog.parameter(base, code)
         if number < 0:
             number = self._insert("INSERT INTO parameter(type, code) VALUES (?, ?)", (base, code))
-            self._catalog.numbers.parameters[base, code] = number
+            self._numbers.parameters[base, code] = number
         return number
 
     def term(self, text: str) -> int:
         """The number of a system or unit."""
-        number = self._catalog.term(text)
+        number = self._numbers.terms.get(text)
+        if number is None:
+            number = self._catalog.term(text)
         if number < 0:
             number = self._insert("INSERT INTO term(text) VALUES (?)", (text,))
-            self._catalog.numbers.keep_term(text, number)
+            self._numbers.keep_term(text, number)
         return number
 
     def wording(self, code: str, system: int, text: str) -> int:
@@ -185,21 +189,20 @@ class Batch:
             number = self._insert(
                 "INSERT INTO wording(code, system, text) VALUES (?, ?, ?)", (code, system, spaced(text))
             )
-            words = sorted({(word, number) for word in text.split()})
-            self._connection.executemany("INSERT INTO wording_word VALUES (?, ?)", words)
-            self._catalog.numbers.keep_wording((code, system, text), number)
+            self._words += {(word, number) for word in text.split()}
+            self._numbers.keep_wording((code, system, text), number)
         return number
 
     def known(self, key: ResourceKey) -> int:
         """The row number of a resource; one that was never heard of gets the next."""
-        rid = self._catalog.rid(key)
+        rid = self._numbers.rids.get(key) or self._catalog.rid(key)
         return rid if rid > 0 else self._allot(key)
 
     def _allot(self, key: ResourceKey) -> int:
         rid = self._next
         self._next += 1
         self._stubs[rid] = key
-        self._catalog.numbers.keep_rid(key, rid)
+        self._numbers.keep_rid(key, rid)
         return rid
 
     def _insert(self, sql: str, values: tuple[object, ...]) -> int:
@@ -222,10 +225,12 @@ class Batch:
         for table, collected in rows.items():
             collected.sort()
             self._many(_INSERTS[table], collected)
+        self._words.sort()
+        self._many("INSERT INTO wording_word VALUES (?, ?)", self._words)
         self._many("INSERT OR REPLACE INTO follow_up VALUES (?, ?, ?)", self._follow_ups)
         if self._concepts_change:
             forget(self._connection)
-        for pending in (self._looked, self._changed, self._stubs, self._history, self._follow_ups):
+        for pending in (self._looked, self._changed, self._stubs, self._history, self._words, self._follow_ups):
             pending.clear()
 
     def _collect(
@@ -289,7 +294,7 @@ class Batch:
         again = [(CONTAINED, container, rid) for rid, (_, container) in contained.items()]
         self._many("UPDATE resource SET state = ?, container = ? WHERE rid = ?", again)
 
-    def _many(self, sql: str, rows: list[tuple[Any, ...]] | list[tuple[str, str, str]]) -> None:
+    def _many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:
             self._connection.executemany(sql, rows)
 
