@@ -8,10 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.datastructures import URLPath
 from starlette.middleware import Middleware
-from starlette.routing import BaseRoute, Match, NoMatchFound
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fhir_server.http.endpoint import FhirEndpoint
 from fhir_server.http.health import health_routes
@@ -27,24 +25,17 @@ from fhir_server.watch import compose_watch, watching
 PREFIX = "/fhir"
 
 
-class _Below(BaseRoute):
-    """The route of everything at and below a prefix. Starlette's Mount redirects `POST /fhir` to `/fhir/`."""
+def below(app: ASGIApp, prefix: str, endpoint: FhirEndpoint) -> ASGIApp:
+    """Everything at and below a prefix is the endpoint's; the rest of the application never sees it."""
+    deeper = f"{prefix}/"
 
-    def __init__(self, prefix: str, endpoint: FhirEndpoint) -> None:
-        self._prefix = prefix
-        self._deeper = f"{prefix}/"
-        self._endpoint = endpoint
+    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (scope["path"].startswith(deeper) or scope["path"] == prefix):
+            await endpoint(scope, receive, send)
+        else:
+            await app(scope, receive, send)
 
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if scope["type"] == "http" and (scope["path"].startswith(self._deeper) or scope["path"] == self._prefix):
-            return Match.FULL, {}
-        return Match.NONE, {}
-
-    def url_path_for(self, name: str, /, **path_params: object) -> URLPath:
-        raise NoMatchFound(name, path_params)
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._endpoint(scope, receive, send)
+    return layer
 
 
 def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
@@ -77,7 +68,7 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
             "logs": False,
         },  # its spans would carry paths, which name records
         lifespan=lifespan,
-        routes=[_Below(PREFIX, FhirEndpoint(table_of(ROUTES), PREFIX)), *health_routes(lambda: watch.watched)],
+        routes=[*health_routes(lambda: watch.watched)],
         middleware=[
             Middleware(request_id),
             Middleware(observed, observe=watch.observer),
@@ -85,6 +76,7 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
             Middleware(admission, guard=watch.guard, prefix=PREFIX),
             Middleware(body_limit, limit=options.body_limit),
             Middleware(gzip),
+            Middleware(below, prefix=PREFIX, endpoint=FhirEndpoint(table_of(ROUTES), PREFIX)),
         ],
     )
 

@@ -137,7 +137,7 @@ def reverse_source(planner: "Planner", node: Reverse, type_: str) -> Source | No
     if planner.inside:
         return None
     inner = planner.source(node.where, node.source)
-    if inner is None or (count := planner.counted(inner)) >= ENOUGH:
+    if inner is None or (size := planner.counted(inner)) >= ENOUGH:
         return None
     branches = []
     for branch in planner.finished(inner, node.source):
@@ -149,4 +149,4 @@ def reverse_source(planner: "Planner", node: Reverse, type_: str) -> Source | No
         d = planner.alias()
         live = planner.live(f"{d}.rid", type_)
         branches.append(Branch(f"{d}.rid", (f"({targets}) {d}", (*values, *numbers)), live, unique=True))
-    return Source(tuple(branches), _RANK, count=count)
+    return Source(tuple(branches), _RANK, size=size)

@@ -284,8 +284,8 @@ class Planner:
 
     def counted(self, source: Source, limit: int = ENOUGH) -> int:
         """About how many rows the source has (each branch counted on its own, without `rest`), up to `limit`."""
-        if source.count is not None:
-            return source.count
+        if source.size is not None:
+            return source.size
         total = 0
         for branch in source.branches:
             sql = f"SELECT count(*) FROM (SELECT 1 FROM {branch.tables[0]} WHERE {branch.where[0]} LIMIT ?)"
@@ -336,7 +336,7 @@ class Planner:
         done = []
         for branch in source.branches:
             parts = [branch.where, *(self.holds(node, branch.rid, type_) for node in source.rest)]
-            done.append(replace(branch, where=(" AND ".join(sql for sql, _ in parts), values_of(parts))))
+            done.append(branch._replace(where=(" AND ".join([sql for sql, _ in parts]), values_of(parts))))
         return tuple(done)
 
     def _cheapest(self, parts: tuple[Node, ...], type_: str) -> Source | None:
@@ -347,29 +347,30 @@ class Planner:
                 continue
             # a patient's rows are few enough even when they are some hundred: looking at all else would cost more
             if source.rank <= 1 and (count := self.counted(source, FEW * 4)) < FEW * 4:
-                return _with_rest(replace(source, count=count), parts, at)
+                return _with_rest(source, count, at, parts)
             found.append((source, at))
         if not found:
             return None
         found.sort(key=lambda pair: pair[0].rank)
-        best, at = self._fewest(found) if len(found) > 1 else found[0]
-        return _with_rest(best, parts, at)
+        if len(found) == 1:
+            source, at = found[0]
+            return _with_rest(source, source.size, at, parts)
+        return _with_rest(*self._fewest(found), parts)
 
-    def _fewest(self, found: list[tuple[Source, int]]) -> tuple[Source, int]:
+    def _fewest(self, found: list[tuple[Source, int]]) -> tuple[Source, int, int]:
+        """The source to drive by, its size, and which one it is."""
         for source, at in found:
             count = self.counted(source, FEW)
             if count < FEW:
-                return replace(source, count=count), at
-        best: tuple[Source, int] | None = None
-        smallest = ENOUGH
+                return source, count, at
+        best, smallest, which = found[0][0], ENOUGH, found[0][1]
         for source, at in found:
             count = self.counted(source, smallest)
             # many rows of each: one whose rows come in row order can stop early
-            earlier = count == ENOUGH and source.ordered and best is not None and not best[0].ordered
-            if best is None or count < smallest or earlier:
-                best, smallest = (replace(source, count=count), at), count
-        assert best is not None
-        return best
+            earlier = count == ENOUGH and source.ordered and not best.ordered
+            if count < smallest or earlier:
+                best, smallest, which = source, count, at
+        return best, smallest, which
 
 
 def merged(parts: tuple[Node, ...]) -> tuple[Node, ...]:
@@ -395,10 +396,10 @@ def merged(parts: tuple[Node, ...]) -> tuple[Node, ...]:
     )
 
 
-def _with_rest(source: Source, parts: tuple[Node, ...], at: int) -> Source:
+def _with_rest(source: Source, size: int | None, at: int, parts: tuple[Node, ...]) -> Source:
     """The source of part `at` of an And, with the other parts to be satisfied."""
-    rest = tuple(part for number, part in enumerate(parts) if number != at and not isinstance(part, All))
-    return replace(source, rest=source.rest + rest)
+    rest = tuple([part for number, part in enumerate(parts) if number != at and not isinstance(part, All)])
+    return Source(source.branches, source.rank, source.rest + rest, size)
 
 
 def _is_narrow(node: Node) -> bool:

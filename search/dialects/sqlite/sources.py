@@ -4,8 +4,7 @@
 Specification: https://www.sqlite.org/lang_select.html
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from search.dialects.sqlite.conditions import Sql, Values
 from search.query import Node
@@ -18,8 +17,7 @@ TRUE: Final[Sql] = ("1", ())
 FALSE: Final[Sql] = ("0", ())
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(NamedTuple):
     """`SELECT rid FROM tables WHERE where`; `ordered`: rows come in row order; `unique`: each once."""
 
     rid: str
@@ -35,14 +33,16 @@ class Branch:
         return (sql if more is TRUE else f"{sql} AND {more[0]}"), self.tables[1] + self.where[1] + more[1]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The union of branches; `rank` is the order in which sources are tried, `rest` what its rows must still satisfy."""
+class Source(NamedTuple):
+    """The union of branches; `rank` is the order in which sources are tried, `rest` what its rows must still satisfy.
+
+    `size`: how many rows there are without `rest`, at most, where that is known.
+    """
 
     branches: tuple[Branch, ...]
     rank: int
     rest: tuple[Node, ...] = ()
-    count: int | None = None
+    size: int | None = None
 
     @property
     def ordered(self) -> bool:
