@@ -12,5 +12,5 @@ class HttpLimits:
 
     deadline: Annotated[float, Field(gt=0)] = 60.0
     concurrency: Annotated[int, Field(ge=1)] = 512
-    url: Annotated[int, Field(ge=100)] = 64 * 1024
+    url: Annotated[int, Field(ge=100)] = 32 * 1024
     headers: Annotated[int, Field(ge=100)] = 32 * 1024

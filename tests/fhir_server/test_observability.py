@@ -83,7 +83,7 @@ REQUESTS = [
     ("DELETE", f"Patient/{MARK}", None, {}),
     ("GET", f"Patient/{MARK}", None, {"X-Request-Id": f"{MARK} {MARK}"}),
     ("GET", f"../{MARK}?{MARK}={MARK}", None, {}),
-    ("GET", f"Patient?name={MARK * 3000}", None, {}),
+    ("GET", f"Patient?name={MARK * 5000}", None, {}),
     ("GET", f"Patient/{MARK}", None, {"X-Long": MARK * 10_000}),
 ]  # fmt: skip
 
