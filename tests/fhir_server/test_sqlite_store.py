@@ -13,6 +13,7 @@ import pytest
 from fhir_server.storage.port import HistoryQuery, Put, UnitOfWork
 from fhir_server.storage.sqlite import SqliteOptions, SqliteStore
 from fhir_server.storage.sqlite.migrations import MIGRATIONS
+from fhir_server.storage.sqlite.reader import _Until
 from resources.errors import FhirError
 from resources.json_format import Template
 from resources.model import ResourceKey
@@ -186,6 +187,21 @@ async def test_a_shape_leaves_the_event_loop_while_many_of_its_runs_are_late(pat
     assert seen[12:] == [False] * 61
     assert not reader._late
     await store.close()
+
+
+async def test_no_late_read_leaves_its_transaction_open(path):
+    """SQLite counts the steps of a cached statement on from run to run, so that any statement may meet the handler."""
+    store = SqliteStore.open(path)
+    try:
+        session = store.reader._inline
+        for _ in range(6000):
+            try:
+                session.run(lambda catalog: setattr(session.until, "deadline", 0.0), _Until(float("inf")), snapshot=True)
+            except sqlite3.OperationalError as error:
+                assert "interrupted" in str(error)
+            assert not session.connection.in_transaction
+    finally:
+        await store.close()
 
 
 async def test_a_search_past_its_deadline_is_503_timeout(path):

@@ -43,6 +43,9 @@ class _Until:
         self.deadline = deadline
 
 
+_NEVER: Final = _Until(float("inf"))
+
+
 class _Session:
     """One connection with its deadline; used by one thread at a time."""
 
@@ -64,6 +67,8 @@ class _Session:
         try:
             return work(self.catalog)
         finally:
+            # the handler must not end the ROLLBACK: SQLite counts a cached statement's steps on from run to run
+            self.until = _NEVER
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
 
