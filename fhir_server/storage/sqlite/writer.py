@@ -10,7 +10,8 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -77,13 +78,21 @@ class Writer:
 
     def commit_all(self, units: Sequence[UnitOfWork]) -> list[Outcome]:
         """Commit the units in one transaction, in the calling thread; each gets what it wrote, or its exception."""
+        return self._commit(lambda: units)
+
+    def _commit(self, gather: Callable[[], Sequence[UnitOfWork]]) -> list[Outcome]:
+        """Commit what `gather` gives once it is this process's turn: what came while others wrote goes into one commit."""
+        units: Sequence[UnitOfWork] = ()
         with self._busy:
             begun = time.monotonic()
             try:
-                outcomes = self._transaction(units)
+                with self._lock.held():
+                    units = gather()
+                    outcomes = self._transaction(units) if units else []
             except sqlite3.OperationalError as error:
                 return [unavailable(error) for _ in units]
             except Exception as error:  # noqa: BLE001  (whatever a unit's fault is, it is told to its owner)
+                units = units or gather()
                 if len(units) == 1:
                     return [error]
             else:
@@ -93,18 +102,17 @@ class Writer:
         return [self.commit_all([unit])[0] for unit in units]
 
     def _transaction(self, units: Sequence[UnitOfWork]) -> list[Outcome]:
-        with self._lock.held():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                batch = Batch(self._connection, self._catalog, self._matches)
-                outcomes = [_attempt(batch, unit) for unit in units]
-                batch.flush()
-                self._connection.execute("COMMIT")
-            except BaseException:
-                self._catalog.numbers = Numbers()
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            batch = Batch(self._connection, self._catalog, self._matches)
+            outcomes = [_attempt(batch, unit) for unit in units]
+            batch.flush()
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._catalog.numbers = Numbers()
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
         return outcomes
 
     async def load(self, missing: Unloaded) -> None:
@@ -128,21 +136,23 @@ class Writer:
 
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:
-            batch, ending = [first], False
-            while len(batch) < self._options.batch:
-                try:
-                    waiting = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-                if waiting is None:
-                    ending = True
-                    break
-                batch.append(waiting)
-            batch = [waiting for waiting in batch if not waiting.future.cancelled()]
-            if batch:
-                _tell(batch, self.commit_all([waiting.unit for waiting in batch]))
-            if ending:
-                return
+            batch = [first]
+            outcomes = self._commit(partial(self._gathered, batch))
+            _tell(batch, outcomes)
+
+    def _gathered(self, batch: list[_Waiting]) -> list[UnitOfWork]:
+        """Add what waits by now to the batch, up to the most units of one commit; the units of the batch."""
+        while len(batch) < self._options.batch:
+            try:
+                waiting = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if waiting is None:
+                self._queue.put(None)  # the end, which is for `_run` to find
+                break
+            batch.append(waiting)
+        batch[:] = [waiting for waiting in batch if not waiting.future.cancelled()]
+        return [waiting.unit for waiting in batch]
 
     def stop(self) -> None:
         """Commit what waits, then release thread and file; blocks."""
