@@ -71,11 +71,15 @@ def searchset(
 
 
 class Cursor(NamedTuple):
-    """Where a page begins: after the row at `position`, or before it (`backward`). `now` in microseconds: the time of the first page."""
+    """Where a page begins: after the row at `position`, or before it (`backward`). `now` in microseconds: the time of the first page.
+
+    `included`: the page holds what that row includes, from behind this one (row number, version).
+    """
 
     position: Position
     backward: bool
     now: int
+    included: tuple[int, str] | None = None
 
 
 class Neighbours(NamedTuple):
@@ -90,12 +94,14 @@ class Cursors:
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
-        self._decoder = msgspec.msgpack.Decoder(tuple[tuple[Any, ...], bool, int], ext_hook=_restored)
+        self._decoder = msgspec.msgpack.Decoder(
+            tuple[tuple[Any, ...], bool, int, tuple[int, str] | None], ext_hook=_restored
+        )
 
     def seal(self, cursor: Cursor, scope: bytes) -> str:
         """The text of the cursor, URL-safe, good in `scope` alone."""
         tagged = tuple(map(_tagged, cursor.position))
-        payload = msgspec.msgpack.encode((tagged, cursor.backward, cursor.now))
+        payload = msgspec.msgpack.encode((tagged, cursor.backward, cursor.now, cursor.included))
         return _text(self._sign(payload, scope) + payload)
 
     def open(self, text: str, scope: bytes) -> Cursor:

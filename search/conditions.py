@@ -12,6 +12,7 @@ from resources.model import is_id
 from search import types
 from search.chains import is_linked, linked
 from search.context import Search, find
+from search.filters import FILTER, filtered
 from search.lists import LIST, listed
 from search.parameters import COLUMNS, Parameter
 from search.query import All, HasId, LastUpdated, Node, Not, Nothing, Or, Present
@@ -23,6 +24,10 @@ def condition(search: Search, type_name: str, name: str, value: str) -> Node | N
     if is_linked(name):
         return linked(search, type_name, name, lambda kind, rest: condition(search, kind, rest, value))
     code, colon, modifier = name.partition(":")
+    if code == FILTER:
+        if colon:
+            raise FhirError(400, "invalid", f"Parameter '{FILTER}' has no modifiers.")
+        return filtered(search, type_name, value, condition)
     if code == LIST:
         return listed(search, colon + modifier, value)
     parameter = find(search, type_name, code)

@@ -29,13 +29,19 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What reading depends on; `steps` counts while it reads."""
+    """What reading depends on; `searched` are all types of a search over several; `steps` counts while it reads."""
 
     registry: Registry
     type: str
     values: ValueContext
     limits: SearchLimits
+    searched: tuple[str, ...] = ()
     steps: Steps = field(default_factory=Steps)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types that are searched for."""
+        return self.searched or (self.type,)
 
 
 def find(search: Search, type_name: str, code: str) -> Parameter:

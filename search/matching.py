@@ -41,6 +41,7 @@ from search.query import (
     Test,
     TextTest,
     TokenTest,
+    UnlikeTest,
     UriTest,
     WordsTest,
 )
@@ -96,6 +97,8 @@ def _rows(parameter: Parameter) -> tuple[str, ...]:
 def _candidates(test: Test, entries: Entries) -> Iterator[types.Entry]:
     """The entries of the kinds that a test can be satisfied by."""
     match test:
+        case UnlikeTest(inner):
+            yield from _candidates(inner, entries)
         case TokenTest():
             yield from entries.tokens
         case StringTest():

@@ -49,7 +49,8 @@ class Parameter:
     `rows` are the codes under which its entries are stored: usually its own; `Observation.patient` reads the rows of `subject`
     (with `only_target` Patient), `combo-code` those of `code` and `component-code`. `targets` are the allowed reference targets.
     `components` of a composite are the parameters of its parts, whose entries carry the tuple's group, unless it is a
-    `conjunction`: then they are ordinary parameters. `alternatives` are the composites any of which suffices.
+    `conjunction`: then they are ordinary parameters. `alternatives` are the composites any of which suffices. `refused` says
+    why searches may not use it yet; its rows are made all the same.
     """
 
     base: str
@@ -63,6 +64,7 @@ class Parameter:
     only_target: str | None = None
     conjunction: bool = False
     alternatives: tuple["Parameter", ...] = ()
+    refused: str = ""
 
     def __hash__(self) -> int:
         return hash((self.base, self.code))
@@ -80,12 +82,60 @@ class Parameter:
 
 
 class Registry:
-    """The search parameters of the specification by resource type. `full_text`: whether `_text` and `_content` are among them."""
+    """The search parameters by resource type: the specification's and custom ones.
+
+    `full_text`: whether `_text` and `_content` are among them. `epoch` tells one state of the custom ones from another; whoever keeps
+    what it read here looks at it. A custom parameter shares no rows, so that it changes nothing for others.
+    """
 
     def __init__(self, definitions: Definitions, *, full_text: bool = False) -> None:
         self._definitions = definitions
         self.full_text = full_text
         self._tables: dict[str, _Table] = {}
+        self._custom: tuple[SearchParameterDefinition, ...] = ()
+        self._refused: Mapping[str, str] = {}
+        self.epoch = 0
+
+    def fork(self) -> "Registry":
+        """A registry of the same parameters that can be changed on its own."""
+        other = Registry(self._definitions, full_text=self.full_text)
+        other._tables = dict(self._tables)  # noqa: SLF001
+        other._custom, other._refused, other.epoch = self._custom, self._refused, self.epoch  # noqa: SLF001
+        return other
+
+    def replace(self, custom: Iterable[SearchParameterDefinition], refused: Mapping[str, str], epoch: int) -> None:
+        """Have these custom parameters from now on; `refused`: URL -> why a parameter may not be searched by yet."""
+        self._custom, self._refused, self.epoch = tuple(custom), dict(refused), epoch
+        self._tables = {}
+
+    def by_url(self, url: str) -> SearchParameterDefinition | None:
+        """The definition with a canonical URL, published or custom."""
+        return self._by_url.get(url) or next((one for one in self._custom if one.url == url), None)
+
+    def custom(self, type_name: str, definition: SearchParameterDefinition) -> Parameter:
+        """A custom definition on one type: rows of its own, the components of a composite too."""
+        parts = [part for part in union(definition.expression or "") if _speaks_of(part, type_name)]
+        found = Parameter(
+            type_name,
+            definition.code,
+            definition.type,
+            definition.url,
+            " | ".join(parts) or None,
+            definition.targets,
+            rows=(definition.code,),
+            refused=self._refused.get(definition.url, ""),
+        )
+        if definition.type != "composite":
+            return found
+        components = []
+        for at, one in enumerate(definition.components, 1):
+            defined, code = self.by_url(one.definition), f"{definition.code}/{at}"
+            if defined is None:
+                return replace(found, expression=None)
+            components.append(
+                Parameter(type_name, code, defined.type, defined.url, one.expression, defined.targets, rows=(code,))
+            )
+        return replace(found, components=tuple(components))
 
     def is_type(self, name: str) -> bool:
         """Whether `name` is a concrete resource type."""
@@ -101,7 +151,7 @@ class Registry:
 
     def searchable(self, type_name: str) -> tuple[Parameter, ...]:
         """The parameters that a search of the type can use, sorted by code."""
-        return tuple(p for _, p in sorted(self.of(type_name).items()) if p.searchable)
+        return tuple(p for _, p in sorted(self.of(type_name).items()) if p.searchable and not p.refused)
 
     def stored(self, type_name: str) -> tuple[Parameter, ...]:
         """The parameters that have rows of their own: what index entries are made for. Grouped composites hold their components."""
@@ -113,8 +163,25 @@ class Registry:
             whole = self._definitions.types[type_name].base == "DomainResource"
             bases = (type_name, *(("DomainResource",) if whole else ()), "Resource")
             rows = {row.code: row for base in reversed(bases) for row in reversed(self._by_base.get(base, []))}
-            found = self._tables[type_name] = _Builder(type_name, rows, self._by_url, self.full_text).table()
+            table = _Builder(type_name, rows, self._by_url, self.full_text).table()
+            found = self._tables[type_name] = self._completed(type_name, bases, table)
         return found
+
+    def _completed(self, type_name: str, bases: tuple[str, ...], table: "_Table") -> "_Table":
+        """The published table with refusals, and with the custom parameters that are on the type."""
+        known = {code: self._judged(parameter) for code, parameter in table.parameters.items()}
+        stored = [self._judged(parameter) for parameter in table.stored]
+        for definition in self._custom:
+            if definition.code not in known and not set(bases).isdisjoint(definition.bases):
+                added = self.custom(type_name, definition)
+                if added.searchable:
+                    known[definition.code] = added
+                    stored.append(added)
+        return _Table(MappingProxyType(known), tuple(stored))
+
+    def _judged(self, parameter: Parameter) -> Parameter:
+        refused = self._refused.get(parameter.url) if self._refused else None
+        return parameter if refused is None else replace(parameter, refused=refused)
 
     @cached_property
     def _by_base(self) -> dict[str, list[SearchParameterDefinition]]:

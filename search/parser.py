@@ -11,7 +11,7 @@ Specification: https://hl7.org/fhir/R4/search.html
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from resources.errors import FhirError, Issue
@@ -34,6 +34,7 @@ class ParsedSearch:
 
     `used`: the parameters that count, for `self` and for the cursor's scope (without `_cursor`). `ignored`: what lenient handling left out.
     `summary`, `elements`: how resources are reduced (`count` and `false` are already done). `cursor`: the text of `_cursor`.
+    `left_out`: the names of what was ignored, in the order of `ignored`.
     """
 
     query: Query
@@ -42,6 +43,8 @@ class ParsedSearch:
     summary: Summary | None = None
     elements: tuple[str, ...] = ()
     cursor: str | None = None
+    explain: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 def parse(
@@ -58,11 +61,47 @@ def parse(
     Raises FhirError 400, code `invalid` for what is wrong, `not-supported` for what is unknown or not built, `too-costly` beyond a
     limit.
     """
-    search = Search(registry, type_name, values, limits)
+    return _parse(Search(registry, type_name, values, limits), parameters, handling)
+
+
+def parse_all(
+    registry: Registry,
+    types: Sequence[str],
+    parameters: Sequence[tuple[str, str]],
+    *,
+    values: ValueContext,
+    limits: SearchLimits,
+    handling: Handling = "strict",
+) -> ParsedSearch:
+    """The search over several types: parameters must mean something on each, or are left out on all by lenient handling."""
+    found: list[ParsedSearch] = []
+    ignored: dict[str, Issue] = {}
+    kept = tuple(parameters)
+    while True:
+        names = len(ignored)
+        found = [_parse(Search(registry, kind, values, limits, tuple(types)), kept, handling) for kind in types]
+        for one in found:
+            ignored.update(zip(one.left_out, one.ignored, strict=True))
+        kept = tuple(pair for pair in parameters if pair[0] not in ignored)
+        if len(ignored) == names:
+            break
+    first, *others = found
+    query = replace(first.query, others=tuple(one for other in others for one in _spread(other.query)))
+    if first.query.others:
+        query = replace(query, others=(*first.query.others, *query.others))
+    return replace(first, query=query, ignored=tuple(ignored.values()))
+
+
+def _spread(query: Query) -> tuple[Query, ...]:
+    return (replace(query, others=()), *query.others)
+
+
+def _parse(search: Search, parameters: Sequence[tuple[str, str]], handling: Handling) -> ParsedSearch:
+    limits = search.limits
     shape = Shape(limits.page)
     nodes: list[Node] = []
     used: list[tuple[str, str]] = []
-    ignored: list[Issue] = []
+    ignored: dict[str, Issue] = {}
     shaped: set[str] = set()
     for name, value in parameters:
         reader = READERS.get(name)
@@ -77,10 +116,9 @@ def parse(
             reader(search, shape, value)
         else:
             try:
-                node = condition(search, type_name, name, value)
+                node = condition(search, search.type, name, value)
             except Unknown as unknown:
-                issue = _issue(unknown, handling)
-                ignored.append(issue)
+                ignored[name] = _issue(unknown, handling)
                 continue
             if node is None:
                 continue
@@ -89,17 +127,36 @@ def parse(
             used.append((name, value))
     if len(nodes) > limits.conditions:
         raise FhirError(400, "too-costly", f"The search has more than {limits.conditions} conditions.")
+    return ParsedSearch(
+        _query(search, shape, nodes),
+        tuple(used),
+        tuple(ignored.values()),
+        shape.summary,
+        shape.elements,
+        shape.cursor,
+        shape.explain,
+        tuple(ignored),
+    )
+
+
+def _query(search: Search, shape: Shape, nodes: list[Node]) -> Query:
+    """The query of what was read; with `_contained=both` the contained resources are another one beside it."""
     if shape.summary == "text" and shape.includes:
         raise FhirError(400, "invalid", "Parameter '_summary': 'text' does not go with _include or _revinclude.")
+    if shape.contained != "false" and shape.sort:
+        raise FhirError(400, "not-supported", "Parameter '_sort': contained resources come in no order but their own.")
     query = Query(
-        type_name,
+        search.type,
         nodes[0] if len(nodes) == 1 else And(tuple(nodes)) if nodes else All(),
         shape.sort,
         0 if shape.summary == "count" else shape.count,
         shape.total,
         tuple(dict.fromkeys(shape.includes)),
     )
-    return ParsedSearch(query, tuple(used), tuple(ignored), shape.summary, shape.elements, shape.cursor)
+    if shape.contained == "false":
+        return query
+    inside = replace(query, contained=shape.contained_type)
+    return inside if shape.contained == "true" else replace(query, others=(inside,))
 
 
 def _issue(unknown: Unknown, handling: Handling) -> Issue:

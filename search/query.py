@@ -34,17 +34,24 @@ class TokenTest:
 
 @dataclass(frozen=True, slots=True)
 class StringTest:
-    """`text` is folded (`search.values.fold`) for starts and contains, as given for exact."""
+    """`text` is folded (`search.values.fold`), as given for exact.
 
-    mode: Literal["starts", "contains", "exact"]
+    The modes from `begins` on are those of `_filter`: tests of whole texts, not of their later words. `gt` to `le` compare the first
+    character, which `text` is.
+    """
+
+    mode: Literal["starts", "contains", "exact", "begins", "ends", "equals", "gt", "lt", "ge", "le"]
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class DateTest:
-    """The searched range [low, high], closed, in microseconds; the prefix compares it with the entry's range."""
+    """The searched range [low, high], closed, in microseconds; the prefix compares it with the entry's range.
 
-    prefix: Prefix
+    `co`, of `_filter` alone: the entry's range includes the searched one.
+    """
+
+    prefix: Prefix | Literal["co"]
     low: int
     high: int
 
@@ -146,8 +153,16 @@ class MimeTest:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class UnlikeTest:
+    """An entry that does not satisfy the test (`ne` of `_filter`: a value that is unequal)."""
+
+    test: "Test"
+
+
 Test = (
     TokenTest
+    | UnlikeTest
     | StringTest
     | DateTest
     | NumberTest
@@ -286,12 +301,18 @@ class SortKey:
 
 @dataclass(frozen=True, slots=True)
 class Include:
-    """`_include=source:parameter:target`, or `_revinclude` (reverse). `target` None: any type."""
+    """`_include=source:parameter:target`, or `_revinclude` (reverse).
+
+    `source` "": any type; `parameter` None: every reference; `target` None: any type. `iterate`: of what is included too.
+    `canonical`: values may be canonical URLs.
+    """
 
     source: str
-    parameter: Parameter
+    parameter: Parameter | None
     target: str | None
     reverse: bool
+    iterate: bool = False
+    canonical: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,14 +321,21 @@ class Query:
 
     `count` is the page size (0: count only). `total` says whether the number of all matches is wanted. `after` holds the sort
     key values and the row position of the last row of the page before (from a verified cursor), `backward` pages the other way.
+
+    `others` are the same search on further types, each rewritten for its own; what shapes the result is the same in all.
+    `contained`: the matches are contained resources, shown as what contains them or as themselves. `continued`: the page holds no
+    matches, but the includes of the match at `after` behind this one (row number, version).
     """
 
     type: str
     where: Node
     sort: tuple[SortKey, ...] = ()
     count: int = 20
-    total: Literal["none", "accurate"] = "none"
+    total: Literal["none", "estimate", "accurate"] = "none"
     includes: tuple[Include, ...] = ()
     after: tuple[object, ...] | None = None
     backward: bool = False
     narrowing: Node = field(default_factory=All)
+    others: tuple["Query", ...] = ()
+    contained: Literal["no", "container", "contained"] = "no"
+    continued: tuple[int, str] | None = None

@@ -1,4 +1,4 @@
-"""The parameters that shape a result: `_sort`, `_count`, `_total`, `_summary`, `_elements`, `_include`, `_revinclude`, `_cursor`.
+"""The parameters that shape a result: `_sort`, `_count`, `_summary`, `_include`, `_contained` and more.
 
 Rules: each has a reader that notes in `Shape` what it says, or raises FhirError 400 naming it; lenient handling excuses none.
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
 from resources.errors import FhirError
-from search.chains import require_reference, require_target
+from search import included
 from search.context import Search, Unknown, find
 from search.parameters import Parameter
 from search.query import Include, SortKey
@@ -19,6 +19,9 @@ Summary = Literal["true", "text", "data", "count", "false"]
 
 CURSOR: Final = "_cursor"
 """The parameter of `next` and `previous` links: `search.bundle.Cursors`."""
+
+TYPES: Final = "_type"
+"""The types of a search over several, told by the caller to the parser."""
 
 _SUMMARIES: Final = ("true", "text", "data", "count", "false")
 _TOTALS: Final = ("none", "estimate", "accurate")
@@ -30,11 +33,14 @@ class Shape:
 
     count: int
     sort: tuple[SortKey, ...] = ()
-    total: Literal["none", "accurate"] = "none"
+    total: Literal["none", "estimate", "accurate"] = "none"
     summary: Summary | None = None
     elements: tuple[str, ...] = ()
     includes: list[Include] = field(default_factory=list)
     cursor: str | None = None
+    contained: Literal["true", "false", "both"] = "false"
+    contained_type: Literal["container", "contained"] = "container"
+    explain: bool = False
 
 
 def _read_count(search: Search, shape: Shape, value: str) -> None:
@@ -65,7 +71,7 @@ def _sort_key(search: Search, code: str, *, descending: bool) -> SortKey:
 def _read_total(_search: Search, shape: Shape, value: str) -> None:
     if value not in _TOTALS:
         raise FhirError(400, "invalid", f"Parameter '_total': '{value}' is not one of {', '.join(_TOTALS)}.")
-    shape.total = "none" if value == "none" else "accurate"
+    shape.total = cast("Literal['none', 'estimate', 'accurate']", value)
 
 
 def _read_summary(_search: Search, shape: Shape, value: str) -> None:
@@ -82,44 +88,43 @@ def _read_elements(_search: Search, shape: Shape, value: str) -> None:
     shape.elements = tuple(dict.fromkeys(names))
 
 
+def _read_contained(_search: Search, shape: Shape, value: str) -> None:
+    if value not in ("true", "false", "both"):
+        raise FhirError(400, "invalid", f"Parameter '_contained': '{value}' is not one of false, true, both.")
+    shape.contained = cast("Literal['true', 'false', 'both']", value)
+
+
+def _read_contained_type(_search: Search, shape: Shape, value: str) -> None:
+    if value not in ("container", "contained"):
+        raise FhirError(400, "invalid", f"Parameter '_containedType': '{value}' is not one of container, contained.")
+    shape.contained_type = cast("Literal['container', 'contained']", value)
+
+
+def _read_explain(_search: Search, shape: Shape, value: str) -> None:
+    if value not in ("true", "false"):
+        raise FhirError(400, "invalid", f"Parameter '_explain': '{value}' is neither true nor false.")
+    shape.explain = value == "true"
+
+
+def _read_type(search: Search, _shape: Shape, value: str) -> None:
+    """The types are known already; they are named by the search of all types alone."""
+    if tuple(value.split(",")) != search.types:
+        raise FhirError(400, "invalid", f"Parameter '_type': a search of {search.type} cannot be of '{value}'.")
+
+
 def _read_cursor(_search: Search, shape: Shape, value: str) -> None:
     shape.cursor = value
 
 
-def _read_include(search: Search, shape: Shape, value: str) -> None:
-    _add_include(search, shape, "_include", value)
+def _include(name: str) -> Callable[[Search, Shape, str], None]:
+    """The reader of one of the parameters that include."""
 
+    def read(search: Search, shape: Shape, value: str) -> None:
+        if len(shape.includes) >= search.limits.includes:
+            raise FhirError(400, "too-costly", f"The search has more than {search.limits.includes} includes.")
+        shape.includes.append(included.read(search, name, value))
 
-def _read_revinclude(search: Search, shape: Shape, value: str) -> None:
-    _add_include(search, shape, "_revinclude", value)
-
-
-def _add_include(search: Search, shape: Shape, name: str, value: str) -> None:
-    """`Source:parameter[:Target]`."""
-    if "*" in value:
-        raise FhirError(400, "not-supported", f"Parameter '{name}': '*' is not supported yet.")
-    source, _, rest = value.partition(":")
-    code, colon, target = rest.partition(":")
-    if not source or not code or (colon and not target):
-        raise FhirError(400, "invalid", f"Parameter '{name}': '{value}' is not of the form Type:parameter[:Target].")
-    if not search.registry.is_type(source):
-        raise FhirError(400, "invalid", f"Parameter '{name}': '{source}' is not a resource type.")
-    parameter = _known(search, source, code, name)
-    reverse = name == "_revinclude"
-    if reverse:
-        require_reference(parameter, search.type, f"{name}={value}")
-    elif parameter.type != "reference":
-        raise FhirError(400, "invalid", f"Parameter '{name}': '{code}' is of type {parameter.type}, not reference.")
-    elif source != search.type:
-        said = f"Parameter '{name}': '{value}' starts from {source}, but the search is of {search.type} (:iterate is not supported yet)."
-        raise FhirError(400, "invalid", said)
-    if target:
-        require_target(search, parameter, target, f"{name}={value}")
-        if reverse and target != search.type:
-            raise FhirError(400, "invalid", f"Parameter '{name}': '{value}' includes what refers to {target} only.")
-    if len(shape.includes) >= search.limits.includes:
-        raise FhirError(400, "too-costly", f"The search has more than {search.limits.includes} includes.")
-    shape.includes.append(Include(source, parameter, target or None, reverse))
+    return read
 
 
 def _known(search: Search, type_name: str, code: str, name: str) -> Parameter:
@@ -130,9 +135,10 @@ def _known(search: Search, type_name: str, code: str, name: str) -> Parameter:
         raise FhirError(400, "not-supported", f"Parameter '{name}': {unknown}") from None
 
 
-def _refuse_iterate(_search: Search, _shape: Shape, value: str) -> None:
-    raise FhirError(400, "not-supported", f"Includes with ':iterate' are not supported yet ('{value}').")
-
+REPEATED: Final = frozenset(
+    f"{name}{modifier}" for name in ("_include", "_revinclude") for modifier in ("", ":iterate", ":recurse")
+)
+"""Those that may be given more than once."""
 
 READERS: Final[Mapping[str, Callable[[Search, Shape, str], None]]] = {
     "_count": _read_count,
@@ -140,16 +146,12 @@ READERS: Final[Mapping[str, Callable[[Search, Shape, str], None]]] = {
     "_total": _read_total,
     "_summary": _read_summary,
     "_elements": _read_elements,
-    "_include": _read_include,
-    "_revinclude": _read_revinclude,
-    "_include:iterate": _refuse_iterate,
-    "_include:recurse": _refuse_iterate,
-    "_revinclude:iterate": _refuse_iterate,
-    "_revinclude:recurse": _refuse_iterate,
+    "_contained": _read_contained,
+    "_containedType": _read_contained_type,
+    "_explain": _read_explain,
+    TYPES: _read_type,
+    **{name: _include(name) for name in REPEATED},
     CURSOR: _read_cursor,
 }
-REPEATED: Final = frozenset({"_include", "_revinclude"})
-"""Those that may be given more than once."""
-
 RESULT_PARAMETERS: Final = frozenset(READERS)
 """The parameters that shape a result and select nothing; a criterion (If-None-Exist, `Patient?...` in a reference) has none."""

@@ -15,7 +15,8 @@ _GET = ("GET", "HEAD")
 ROUTES: tuple[Route, ...] = (
     Route(_GET, "/metadata", capabilities, ()),
     Route(("POST",), "/", bundle, ("transaction", "batch")),
-    Route(_GET, "/", system_search, ()),
+    Route(_GET, "/", system_search, ("search-system",)),
+    Route(("POST",), "/_search", system_search, ()),
     Route(_GET, "/_history", history, ("history-system",)),
     Route(_GET, "/{type}", search, ("search-type",)),
     Route(("POST",), "/{type}", create, ("create",)),

@@ -17,17 +17,19 @@ from fhir_server.storage.port import Guard, Stored
 from resources.errors import FhirError
 from resources.model import ResourceKey
 from search.narrowing import Narrowing
-from search.parser import Handling, ParsedSearch, parse
+from search.parser import Handling, ParsedSearch, parse, parse_all
 from search.query import All, Query
 from search.results import RESULT_PARAMETERS
 from search.rewrite import rewrite
 from search.values import ValueContext
 
 
-def parsed(service: Service, kind: str, pairs: Pairs, handling: Handling, now: int) -> ParsedSearch:
-    """The search of `kind` by `pairs`, with `now` in microseconds as the time of `ap`."""
+def parsed(service: Service, kinds: str | Sequence[str], pairs: Pairs, handling: Handling, now: int) -> ParsedSearch:
+    """The search of a type, or of several, by `pairs`, with `now` in microseconds as the time of `ap`."""
     values = ValueContext(now, UTC, (service.base, *service.aliases), service.preparer.extractor.datatypes)
-    return parse(service.registry, kind, pairs, values=values, limits=service.limits, handling=handling)
+    if isinstance(kinds, str):
+        return parse(service.registry, kinds, pairs, values=values, limits=service.limits, handling=handling)
+    return parse_all(service.registry, kinds, pairs, values=values, limits=service.limits, handling=handling)
 
 
 @dataclass(frozen=True, slots=True)

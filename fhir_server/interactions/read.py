@@ -5,35 +5,32 @@ Specification: https://hl7.org/fhir/R4/http.html#read, #vread, #cread
 
 import re
 
-from fhir_server.http.errors import not_supported
 from fhir_server.http.request import FhirRequest, refuse_parameters
 from fhir_server.http.response import FhirResponse, etag, parse_http_date, validators
+from fhir_server.interactions.reduction import PARAMETERS, asked_reduction
 from fhir_server.interactions.service import Service
 from fhir_server.storage.port import Stored
 from resources.errors import FhirError
 from resources.model import ResourceKey
-
-_LATER = ("_summary", "_elements")
+from resources.reduction import Reduction
 
 
 async def read(service: Service, request: FhirRequest) -> FhirResponse:
     """`GET [base]/Type/id`: the current version; 404 when there never was one, 410 when it is deleted."""
-    if request.query:
-        _check(request, "read")
     kind, name = request.segments
+    reduced = _asked(service, request, kind, "read") if request.query else None
     stored = await service.store.read(ResourceKey(kind, name), request.narrowing)
     if stored is None:
         raise FhirError(404, "not-found", f"{kind}/{name} is not known")
     if stored.deleted:
         raise FhirError(410, "deleted", f"{kind}/{name} was deleted", headers=dict(validators(stored)))
-    return _answer(stored, request)
+    return _answer(stored, request, reduced)
 
 
 async def vread(service: Service, request: FhirRequest) -> FhirResponse:
     """`GET [base]/Type/id/_history/version`: that version; 404 when there is none, 410 when it is a deletion."""
-    if request.query:
-        _check(request, "vread")
     kind, name, _, version = request.segments
+    reduced = _asked(service, request, kind, "vread") if request.query else None
     stored = None
     if re.fullmatch("[0-9]{1,15}", version):
         stored = await service.store.read_version(ResourceKey(kind, name), int(version), request.narrowing)
@@ -41,14 +38,7 @@ async def vread(service: Service, request: FhirRequest) -> FhirResponse:
         raise FhirError(404, "not-found", f"{kind}/{name} has no such version")
     if stored.deleted:
         raise FhirError(410, "deleted", f"version {version} is the deletion of {kind}/{name}")
-    return _answer(stored, request)
-
-
-def _check(request: FhirRequest, interaction: str) -> None:
-    for name, value in request.query:
-        if name in _LATER and not (name == "_summary" and value == "false"):
-            raise not_supported(f"{name} on {interaction}", 400)
-    refuse_parameters(request, interaction, frozenset({"_summary"}))
+    return _answer(stored, request, reduced)
 
 
 def not_modified(stored: Stored, request: FhirRequest) -> bool:
@@ -69,7 +59,13 @@ def _weak(tag: str) -> str:
     return tag if tag.startswith("W/") else f"W/{tag}"
 
 
-def _answer(stored: Stored, request: FhirRequest) -> FhirResponse:
+def _asked(service: Service, request: FhirRequest, kind: str, interaction: str) -> Reduction | None:
+    refuse_parameters(request, interaction, PARAMETERS)
+    return asked_reduction(service, request, kind)
+
+
+def _answer(stored: Stored, request: FhirRequest, reduced: Reduction | None) -> FhirResponse:
     if not_modified(stored, request):
         return FhirResponse(304, headers=validators(stored), about=stored)
-    return FhirResponse(200, stored.body, validators(stored), about=stored)
+    body = stored.body if reduced is None else reduced.body(stored.body)
+    return FhirResponse(200, body, validators(stored), about=stored)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from resources.errors import Issue
 from resources.json_format import Template
 from resources.model import ResourceKey
 from search.entries import Entries
@@ -113,11 +114,16 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of a search: matches in order, then their includes. `total` None when not asked. `more`: matches remain beyond."""
+    """A page of a search: matches in order, then their includes. `total` None when not asked. `more`: matches remain beyond.
+
+    `continued`: the includes of the page's one match break off behind this one (`Query.continued` of the page that goes on).
+    """
 
     rows: tuple[Row, ...]
     total: int | None
     more: bool
+    warnings: tuple[Issue, ...] = ()
+    continued: tuple[int, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +165,9 @@ class ResourceStore(Protocol):
 
     async def search(self, query: Query, narrowing: Narrowing) -> Page:
         """A page of matches (all inside the narrowing, and so are includes, chains and counts)."""
+
+    async def explain(self, query: Query, narrowing: Narrowing) -> tuple[str, ...]:
+        """How the store runs the search: statements without values, their plans, sizes. For operators; the texts are the store's own."""
 
     async def commit(self, unit: UnitOfWork) -> tuple[Written, ...]:
         """Commit the unit; one outcome per write, in order. Raises Conflict, having changed nothing."""

@@ -41,6 +41,7 @@ from search.query import (
     Test,
     TextTest,
     TokenTest,
+    UnlikeTest,
     UriTest,
 )
 from search.types import (
@@ -137,6 +138,8 @@ def maker(parameter: Parameter, code: str, kind: str, element: Element | None, m
 def match(entry: Entry, test: Test) -> bool:
     """Whether one entry satisfies a test; an entry of another kind does not."""
     match entry, test:
+        case _, UnlikeTest(inner):
+            return _like(entry, inner) and not match(entry, inner)
         case TokenEntry(), TokenTest():
             return token.match(entry, test)
         case StringEntry(), StringTest():
@@ -157,4 +160,16 @@ def match(entry: Entry, test: Test) -> bool:
             return near.match(entry, test)
         case TokenEntry(), MimeTest():
             return concepts.is_mime(entry, test)
+    return False
+
+
+def _like(entry: Entry, test: Test) -> bool:
+    """Whether an entry is of the kind that a test is for: a whole text, not a later word of one."""
+    match entry, test:
+        case StringEntry(exact=exact), StringTest():
+            return exact is not None
+        case (TokenEntry(), TokenTest()) | (DateEntry(), DateTest()) | (UriEntry(), UriTest()):
+            return True
+        case ((ReferenceEntry() | UriEntry()), ReferenceTest()):
+            return True
     return False

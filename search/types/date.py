@@ -55,6 +55,8 @@ def within(low: int, high: int, test: DateTest) -> bool:
             return low > test.high
         case "eb":
             return high < test.low
+        case "co":
+            return low <= test.low and high >= test.high
         case "ap":
             return low <= test.high and high >= test.low
 

@@ -6,6 +6,7 @@ anywhere, `:exact` compares the whole text as written. A HumanName or Address st
 Specification: https://hl7.org/fhir/R4/search.html#string
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from resources.definitions.model import Element
@@ -49,9 +50,25 @@ def tests(parameter: Parameter, modifier: str | None, value: str, context: Value
 
 def match(entry: StringEntry, test: StringTest) -> bool:
     """Whether the entry satisfies the test."""
+    folded, text = entry.folded, test.text
+    if test.mode == "starts":
+        return folded.startswith(text)
+    if test.mode == "contains":
+        return text in folded
     if test.mode == "exact":
-        return entry.exact == test.text
-    return entry.folded.startswith(test.text) if test.mode == "starts" else test.text in entry.folded
+        return entry.exact == text
+    return entry.exact is not None and _WHOLE[test.mode](folded, text)
+
+
+_WHOLE: dict[str, Callable[[str, str], bool]] = {
+    "begins": str.startswith,
+    "ends": str.endswith,
+    "equals": str.__eq__,
+    "gt": lambda folded, first: folded[:1] > first,
+    "lt": lambda folded, first: folded[:1] < first,
+    "ge": lambda folded, first: folded[:1] >= first,
+    "le": lambda folded, first: folded[:1] <= first,
+}
 
 
 def maker(code: str, kind: str, element: Element | None, making: Making) -> Maker | None:

@@ -35,7 +35,7 @@ async def test_every_resource_type_is_listed_with_the_interactions_of_the_table(
     assert [row["type"] for row in rest["resource"]] == sorted(load().resource_types)
     codes = {code for route in ROUTES for code in route.codes}
     system = {row["code"] for row in rest["interaction"]}
-    assert system == {"transaction", "batch", "history-system"}
+    assert system == {"transaction", "batch", "history-system", "search-system"}
     for row in rest["resource"]:
         assert {item["code"] for item in row["interaction"]} == codes - system
 

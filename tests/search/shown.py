@@ -22,6 +22,7 @@ from search.query import (
     Reverse,
     StringTest,
     TokenTest,
+    UnlikeTest,
     UriTest,
 )
 
@@ -33,10 +34,13 @@ def show(query):
     parts += [f"count {query.count}"] if query.count != 20 else []
     parts += [f"total {query.total}"] if query.total != "none" else []
     parts += [
-        f"{'revinclude' if one.reverse else 'include'} {one.source}:{one.parameter.code}:{one.target or '*'}"
+        f"{'revinclude' if one.reverse else 'include'}{':iterate' if one.iterate else ''} {one.source or '*'}"
+        f":{one.parameter.code if one.parameter else '*'}:{one.target or '*'}"
         for one in query.includes
     ]
     parts += [f"narrowing {show_node(query.narrowing)}"] if query.narrowing != All() else []
+    parts += [f"contained {query.contained}"] if query.contained != "no" else []
+    parts += [f"| {show(other)}" for other in query.others]
     return " ".join(parts)
 
 
@@ -71,6 +75,8 @@ def show_node(node):
 
 def show_test(test):
     match test:
+        case UnlikeTest(inner):
+            return f"unlike {show_test(inner)}"
         case TokenTest(system, codes):
             code = "*" if codes is None else ",".join(codes)
             return code if system is None else f"{system}|{code}"

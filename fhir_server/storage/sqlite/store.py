@@ -4,22 +4,25 @@ Rules: open it in each process after fork. Reads go to `reader`, writes to `writ
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self, TypeVar
 
 from fhir_server.storage.port import HistoryPage, HistoryQuery, Page, Stored, UnitOfWork, Written
-from fhir_server.storage.sqlite import queries
-from fhir_server.storage.sqlite.catalog import Catalog
+from fhir_server.storage.sqlite import queries, reading, searching
+from fhir_server.storage.sqlite.catalog import Catalog, Unloaded
 from fhir_server.storage.sqlite.connection import FileLock, SqliteOptions, connect
 from fhir_server.storage.sqlite.migrations import migrate
 from fhir_server.storage.sqlite.reader import Reader, Slow
 from fhir_server.storage.sqlite.writer import Outcome, Writer
 from resources.model import ResourceKey
-from search.dialects import sqlite as dialect
 from search.narrowing import Narrowing
 from search.query import Query
+
+_T = TypeVar("_T")
+_MOST_CONCEPTS: Final = 1000
+"""So many value sets and code systems are loaded for one search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class SqliteStore:
         """See the port."""
 
         def work(catalog: Catalog) -> Stored | None:
-            return queries.read(catalog, key, narrowing)
+            return reading.read(catalog, key, narrowing)
 
         return await self.reader.run(work, work, lambda: "read", snapshot=False)
 
@@ -54,7 +57,7 @@ class SqliteStore:
         """See the port."""
 
         def work(catalog: Catalog) -> Stored | None:
-            return queries.read_version(catalog, key, version, narrowing)
+            return reading.read_version(catalog, key, version, narrowing)
 
         return await self.reader.run(work, work, lambda: "vread", snapshot=True)
 
@@ -78,18 +81,35 @@ class SqliteStore:
         shape = ""
 
         def whole(catalog: Catalog) -> Page:
-            page = dialect.page(query, catalog)
-            return queries.search(catalog, query, narrowing, page, self.options.include_limit)
+            return searching.search(catalog, searching.compiled(query, catalog), narrowing, self.options.include_limit)
 
         def inline(catalog: Catalog) -> Page:
             nonlocal shape
-            page = dialect.page(query, catalog)
-            shape = page.statements[0].sql + query.total
+            found = searching.compiled(query, catalog)
+            shape = found.shape
             if self.reader.is_slow(shape):
                 raise Slow
-            return queries.search(catalog, query, narrowing, page, self.options.include_limit)
+            return searching.search(catalog, found, narrowing, self.options.include_limit)
 
-        return await self.reader.run(inline, whole, lambda: shape, snapshot=True)
+        return await self._informed(lambda: self.reader.run(inline, whole, lambda: shape, snapshot=True))
+
+    async def _informed(self, read: Callable[[], Awaitable[_T]]) -> _T:
+        """What `read` gives, once the concepts that it misses are loaded."""
+        for _ in range(_MOST_CONCEPTS):
+            try:
+                return await read()
+            except Unloaded as missing:
+                await self.writer.load(missing)
+        return await read()
+
+    async def explain(self, query: Query, narrowing: Narrowing) -> tuple[str, ...]:
+        """See the port."""
+        query = queries.narrowed(query, narrowing)
+
+        def work(catalog: Catalog) -> tuple[str, ...]:
+            return searching.explain(catalog, searching.compiled(query, catalog))
+
+        return await self.reader.run(work, work, lambda: "explain", snapshot=True)
 
     async def commit(self, unit: UnitOfWork) -> tuple[Written, ...]:
         """See the port."""

@@ -6,21 +6,12 @@ sends becomes SQL.
 Specification: https://www.sqlite.org/lang_select.html
 """
 
+from search.dialects.sqlite import contained
 from search.dialects.sqlite.conditions import Catalog
+from search.dialects.sqlite.includes import include, included, reachable
 from search.dialects.sqlite.layout import TABLES
-from search.dialects.sqlite.pages import (
-    PageStatements,
-    Position,
-    Statement,
-    holds,
-    include,
-    included,
-    page,
-    position,
-    restricted,
-    total,
-    visible,
-)
+from search.dialects.sqlite.pages import Position, estimate, holds, page, position, restricted, sizes, total, visible
+from search.dialects.sqlite.statement import PageStatements, Statement
 
 __all__ = [
     "TABLES",
@@ -28,12 +19,16 @@ __all__ = [
     "PageStatements",
     "Position",
     "Statement",
+    "contained",
+    "estimate",
     "holds",
     "include",
     "included",
     "page",
     "position",
+    "reachable",
     "restricted",
+    "sizes",
     "total",
     "visible",
 ]

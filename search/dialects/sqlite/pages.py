@@ -1,5 +1,5 @@
 # ruff: noqa: S608  (what is put into the text are names of our own tables and columns; values are bound)
-"""Query -> the statements of one page: matches in order, the number of all matches, includes.
+"""Query -> the statements of one page: matches in order, the number of all matches.
 
 Rules. Paging is by keyset: the sort values of the last row and its row number say where the next page begins. A value that is
 missing sorts last in both directions. An ascending sort uses the smallest value of a resource, a descending one the largest.
@@ -11,18 +11,16 @@ the adapter. Several statements of one page are run in order until the page is f
 Specification: https://hl7.org/fhir/R4/search.html#sort, #paging, #include
 """
 
-import json
-from dataclasses import dataclass
 from typing import Final
 
 from search.dialects.sqlite.conditions import Catalog, Sql, Values, primary, storage_codes
 from search.dialects.sqlite.layout import LARGEST, LIVE, SMALLEST
 from search.dialects.sqlite.plan import Planner
 from search.dialects.sqlite.sources import ENOUGH, TRUE, Branch, Source
-from search.query import All, And, Include, Node, Query, SortKey
+from search.dialects.sqlite.statement import COLUMNS, PageStatements, Statement
+from search.query import All, And, Node, Query, SortKey
 
 Position = tuple[object, ...]
-_COLUMNS: Final = "r.rid, r.id, r.version, r.updated, r.method, r.body"
 _SORT: Final = {
     "token": ("token", "code", ""),
     "string": ("string", "folded", " AND {a}.exact <> ''"),
@@ -33,22 +31,6 @@ _SORT: Final = {
     "uri": ("uri", "value", ""),
 }
 """Parameter type -> table, sorted column, condition on its rows. References sort by when their targets became known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """SQL text that depends on the query's shape alone, and the values to bind."""
-
-    sql: str
-    values: Values
-
-
-@dataclass(frozen=True, slots=True)
-class PageStatements:
-    """The statements of a page; `keys` sort values lead each row. Rows come reversed when the query pages backward."""
-
-    statements: tuple[Statement, ...]
-    keys: int
 
 
 def restricted(query: Query) -> Node:
@@ -73,6 +55,37 @@ def page(query: Query, catalog: Catalog) -> PageStatements:
     return _sorted(query, planner, source)
 
 
+def sizes(query: Query, catalog: Catalog) -> list[str]:
+    """How many rows each condition finds, counted up to the planner's limit, and what drives."""
+    planner = Planner(catalog)
+    node = restricted(query)
+    told = []
+    for part in node.parts if isinstance(node, And) else (node,):
+        source = planner.source(part, query.type)
+        size = "probed row by row" if source is None else f"{planner.counted(source)} rows"
+        told.append(
+            f"{type(part).__name__}: {size}{'' if source is None or planner.counted(source) < ENOUGH else ' or more'}"
+        )
+    driver = planner.source(node, query.type)
+    told.append(
+        "driven by a walk of the type" if driver is None else f"driven by {len(driver.branches)} index range(s)"
+    )
+    return told
+
+
+def estimate(query: Query, catalog: Catalog, most: int) -> Statement | None:
+    """The statement that gives the number of matches up to `most` and the last one's row number; None where it would not be cheaper.
+
+    Matches that come in row order stand for all: of those up to a row number there are as many, in proportion, as beyond.
+    """
+    planner = Planner(catalog)
+    source = planner.source(restricted(query), query.type)
+    if source is not None and not source.ordered:
+        return None
+    sql, values = _union(_branches(query, planner, source))
+    return Statement(f"SELECT count(*), max(rid) FROM ({sql} ORDER BY rid LIMIT ?)", (*values, most))
+
+
 def total(query: Query, catalog: Catalog) -> Statement:
     """The statement that counts all matches."""
     planner = Planner(catalog)
@@ -85,40 +98,6 @@ def visible(node: Node, type_: str, rid: int, catalog: Catalog) -> Statement:
     """The statement that gives 1 when the live resource of number `rid` satisfies `node`, else 0."""
     sql, values = Planner(catalog).holds(node, "t.rid", type_)
     return Statement(f"SELECT count(*) FROM (SELECT ? AS rid) t WHERE {sql}", (rid, *values))
-
-
-def include(found: Include, rids: list[int], catalog: Catalog) -> Statement:
-    """The statement that gives (type number, rid, referenced version) of what the rows refer to, or who refers to them.
-
-    Its last value, the limit, is bound by the adapter.
-    """
-    planner = Planner(catalog)
-    param, values = planner.parameters(found.parameter, "x")
-    rows = json.dumps(rids)
-    if found.reverse:
-        sql = (
-            f"SELECT DISTINCT s.type, x.rid, '' FROM json_each(?) j CROSS JOIN reference x INDEXED BY {primary('reference')}"
-            f" CROSS JOIN resource s WHERE {param} AND x.target = j.value AND s.rid = x.rid LIMIT ?"
-        )
-        return Statement(sql, (rows, *values))
-    sql = (
-        "SELECT DISTINCT x.kind, x.target, x.version FROM json_each(?) j CROSS JOIN reference x INDEXED BY reference_rid"
-        f" WHERE x.rid = j.value AND {param}"
-    )
-    kind = found.target or found.parameter.only_target
-    if kind is not None:
-        sql, values = f"{sql} AND x.kind = ?", (*values, catalog.type(kind))
-    return Statement(f"{sql} LIMIT ?", (rows, *values))
-
-
-def included(node: Node, type_: str, rids: list[int], catalog: Catalog) -> Statement:
-    """The statement that gives the live, visible resources among `rids`: rid, id, version, updated, method, body."""
-    sql, values = Planner(catalog).holds(node, "r.rid", type_)
-    text = (
-        f"SELECT {_COLUMNS} FROM json_each(?) j CROSS JOIN resource r"
-        f" WHERE r.rid = j.value AND r.state = {LIVE} AND r.type = ? AND {sql} ORDER BY r.rid"
-    )
-    return Statement(text, (json.dumps(rids), catalog.type(type_), *values))
 
 
 # ---- rows in the order of their numbers
@@ -169,9 +148,7 @@ def _placed(more: Sql, rid: str) -> Sql:
 
 def _with_bodies(sql: str, values: Values, keys: int) -> Statement:
     columns = "".join(f"m.k{at}, " for at in range(keys))
-    return Statement(
-        f"SELECT {columns}{_COLUMNS} FROM ({sql} LIMIT ?) m CROSS JOIN resource r ON r.rid = m.rid", values
-    )
+    return Statement(f"SELECT {columns}{COLUMNS} FROM ({sql} LIMIT ?) m CROSS JOIN resource r ON r.rid = m.rid", values)
 
 
 # ---- few rows, sorted

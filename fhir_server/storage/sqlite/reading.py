@@ -1,0 +1,68 @@
+"""Reads of single resources and versions, as functions of one connection.
+
+Rule: a row outside the narrowing is answered as one that does not exist; so is a deleted one under a narrowing, for it has no entries.
+
+Specification: https://hl7.org/fhir/R4/http.html#read, #vread
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fhir_server.storage.port import Stored
+from fhir_server.storage.sqlite.batch import METHODS
+from fhir_server.storage.sqlite.catalog import Catalog
+from resources.model import ResourceKey
+from search.dialects import sqlite as dialect
+from search.dialects.sqlite.layout import DELETED
+from search.narrowing import Narrowing
+from search.query import All
+
+_READ = "SELECT rid, version, updated, state, method, body FROM resource WHERE type = ? AND id = ?"
+_VERSION = "SELECT version, updated, deleted, method, body FROM history WHERE rid = ? AND version = ?"
+
+
+def read(catalog: Catalog, key: ResourceKey, narrowing: Narrowing) -> Stored | None:
+    """The current version, maybe a deletion."""
+    row = catalog.connection.execute(_READ, (catalog.type(key.type), key.id)).fetchone()
+    if row is None:
+        return None
+    rid, version, updated, state, method, body = row
+    if version == 0 or not _visible(catalog, key.type, rid, narrowing):
+        return None
+    return Stored(key, version, updated, state == DELETED, METHODS[method], body)
+
+
+def read_version(catalog: Catalog, key: ResourceKey, version: int, narrowing: Narrowing) -> Stored | None:
+    """That version, current or not."""
+    current = read(catalog, key, narrowing)
+    if current is None or current.version == version or version > current.version:
+        return current if current is not None and current.version == version else None
+    row = catalog.connection.execute(_VERSION, (catalog.rid(key), version)).fetchone()
+    if row is None:
+        return None
+    number, updated, deleted, method, body = row
+    return Stored(key, number, updated, bool(deleted), METHODS[method], body)
+
+
+def _visible(catalog: Catalog, type_: str, rid: int, narrowing: Narrowing) -> bool:
+    node = narrowing.of(type_)
+    if isinstance(node, All):
+        return True
+    statement = dialect.visible(node, type_, rid, catalog)
+    return bool(catalog.count(statement.sql, statement.values))
+
+
+def stored_row(type_: str, row: Sequence[Any]) -> Stored:
+    """The resource of a row that ends with id, version, updated, method, body."""
+    id_, version, updated, method, body = row[-5:]
+    return Stored(ResourceKey(type_, id_), version, updated, False, METHODS[method], body)
+
+
+def page_rows(catalog: Catalog, page: dialect.PageStatements, limit: int) -> list[tuple[Any, ...]]:
+    """The rows of a page's statements, at most `limit`."""
+    rows: list[tuple[Any, ...]] = []
+    for statement in page.statements:
+        rows += catalog.connection.execute(statement.sql, (*statement.values, limit - len(rows))).fetchall()
+        if len(rows) >= limit:
+            break
+    return rows
