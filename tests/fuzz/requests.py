@@ -16,7 +16,7 @@ from typing import Any
 
 from search.parameters import Registry
 
-DEMO = Path(__file__).resolve().parents[2] / "fhir_server" / "demo" / "hospital.json"
+DEMO = Path(__file__).resolve().parent / "hospital.json"
 BASE = "https://fhir.example.org/fhir"
 
 STRINGS = [
