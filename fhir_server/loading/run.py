@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from fhir_server.generator import run as generate
 from fhir_server.interactions.assembly import assemble, compose
 from fhir_server.jobs.background import STATISTICS_EVERY
 from fhir_server.jobs.port import waiting
@@ -34,7 +36,8 @@ GC_THRESHOLDS = (1_000_000, 10, 10)
 """A Bundle is 10,000s of containers that no cycle holds: looking for cycles in it took an eighth of a load's processor time."""
 MOST_PROCESSES = 4
 SHOWN_FAULTS = 20
-DEMO = Path(__file__).resolve().parent.parent / "demo" / "hospital.json"
+DEMO_PATIENTS, DEMO_SEED = 20, 1
+"""The made-up hospital of `serve --demo`."""
 
 
 @dataclass(slots=True)
@@ -56,10 +59,12 @@ def run_load(settings: Settings, paths: Sequence[Path], processes: int | None) -
 
 
 def load_demo(settings: Settings) -> None:
-    """Load the demonstration patients unless they were loaded before. Raises CannotLoad."""
-    report = load_files(settings, [DEMO], 1)
-    if report.faults:
-        raise CannotLoad(f"the demonstration patients cannot be loaded: {report.faults[DEMO][0].reason}")
+    """Load a small made-up hospital unless it was loaded before. Raises CannotLoad."""
+    with TemporaryDirectory() as folder:
+        generate(DEMO_PATIENTS, DEMO_SEED, Path(folder))
+        report = load_files(settings, [Path(folder)], 1)
+    for faults in report.faults.values():
+        raise CannotLoad(f"the demonstration patients cannot be loaded: {faults[0].reason}")
 
 
 def load_files(settings: Settings, paths: Sequence[Path], processes: int) -> Report:

@@ -117,8 +117,8 @@ def test_the_demonstration_is_served_once_however_often_it_is_started(served, tm
         process, url = served("--demo", "--data-dir", tmp_path / "data", "--pid-file", tmp_path / "pid")
         assert (tmp_path / "pid").read_text() == f"{process.pid}\n"
         assert get(f"{url}/fhir/metadata")["resourceType"] == "CapabilityStatement"
-        assert get(f"{url}/fhir/Patient?_summary=count")["total"] == 2
-        assert get(f"{url}/fhir/Patient/demo-maria")["meta"]["versionId"] == "1"
+        assert get(f"{url}/fhir/Patient?_summary=count")["total"] == 20
+        assert get(f"{url}/fhir/Organization/hospital")["meta"]["versionId"] == "1"
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
         assert not (tmp_path / "pid").exists()
