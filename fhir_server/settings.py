@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     data_dir: Annotated[Path, Field(description="folder of the database")] = Path("data")
     workers: Annotated[int, Field(ge=1, le=256, description="serving processes")] = 1
     pid_file: Annotated[Path | None, Field(description="file that holds the process id while the server runs")] = None
-    demo: Annotated[bool, Field(description="load the demonstration patients at start")] = False
+    demo: Annotated[bool, Field(description="load a small made-up hospital at start")] = False
     auth: Annotated[Literal["required", "off"], Field(description="access control; off serves this machine alone")] = (
         "required"
     )
