@@ -50,6 +50,7 @@ ABUSE = {
     "a name given twice beside -0": b'{"a":-0,"a":1}',
     "a name given twice, once escaped": b'{"a":1,"\\u0061":2}',
     "a name given twice, hidden by a quoted quote": b'{"a\\u0022:":1,"b":1,"b":2}',
+    "a name given twice, hidden by an escaped colon": b'{"a":"\\"\\u003A","b":1,"b":2}',
     "a name given twice among white space": b'{ "a" : 1 , "a" : 2 }',
     "single quotes": b"{'a':1}",
     "a trailing comma": b'{"a":1,}',
@@ -121,6 +122,8 @@ def test_a_number_comes_back_as_written(token):
         b'{"s":"[[[[{{{{","a":[[[[1]]]]}',
         b'{"a":' * 100 + b"1" + b"}" * 100,
         b'{"a":"\\u0022:","b":"\\u0022"}',
+        b'{"id":"a-0a1b-0","b":"2020-01-0 -0"}',
+        b'{"a":"\\u00e9\\"\\u003a"}',
     ],
 )
 def test_unusual_spelling_is_read(body):
