@@ -205,6 +205,18 @@ async def test_no_late_read_leaves_its_transaction_open(path):
         await store.close()
 
 
+async def test_an_estimate_may_be_some_seconds_old_and_a_count_is_not(path, monkeypatch):
+    store = SqliteStore.open(path)
+    catalog, sql, now = store.reader._inline.catalog, "SELECT count(*) FROM resource WHERE version > ?", [100.0]
+    monkeypatch.setattr("fhir_server.storage.sqlite.catalog.time.monotonic", lambda: now[0])
+    assert (catalog.estimate(sql, (0,)), catalog.count(sql, (0,))) == (0, 0)
+    store.commit_sync([write("a")])
+    assert (catalog.estimate(sql, (0,)), catalog.count(sql, (0,))) == (0, 1)
+    now[0] += 6
+    assert catalog.estimate(sql, (0,)) == 1
+    await store.close()
+
+
 async def test_a_search_past_its_deadline_is_503_timeout(path):
     store = SqliteStore.open(path, SqliteOptions(inline=-1.0, deadline=-1.0))
     store.commit_sync([write(f"o{n}") for n in range(3000)])
