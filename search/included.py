@@ -6,7 +6,8 @@ searched for; with it, from all that is on the page. A type or parameter that do
 Specification: https://hl7.org/fhir/R4/search.html#include, #revinclude
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from resources.errors import FhirError
 from search.chains import is_canonical, require_reference, require_target
@@ -17,12 +18,31 @@ from search.query import Include
 _EVERY = "*"
 
 
-def read(search: Search, name: str, value: str) -> Include:
-    """The include that a parameter `name` (`_revinclude:iterate`) with this value asks for."""
+def read(search: Search, name: str, value: str) -> tuple[Include, ...]:
+    """The includes that a parameter `name` (`_revinclude:iterate`) with this value asks for."""
+    found = _read(search, name, value)
+    return (found,) if found.parameter is not None else (found, *_canonicals(search, found))
+
+
+def _canonicals(search: Search, every: Include) -> Iterator[Include]:
+    """Beside every literal reference those parameters whose values are canonical URLs of what is wanted."""
+    here = search.types
+    sources = (every.source,) if every.source else search.registry.types() if every.reverse or every.iterate else here
+    named = here if every.reverse and not every.iterate else search.registry.types()
+    able = [kind for kind in named if search.registry.find(kind, "url") is not None and every.target in (None, kind)]
+    for source in sources:
+        for parameter in search.registry.searchable(source):
+            if parameter.type != "reference" or not any(kind in parameter.targets for kind in able):
+                continue
+            if is_canonical(search, parameter):
+                yield replace(every, source=source, parameter=parameter, canonical=True)
+
+
+def _read(search: Search, name: str, value: str) -> Include:
     kind, _, modifier = name.partition(":")
     reverse, iterate = kind == "_revinclude", modifier in ("iterate", "recurse")
     if value == _EVERY:
-        return Include("", None, None, reverse, iterate, canonical=True)
+        return Include("", None, None, reverse, iterate)
     source, _, rest = value.partition(":")
     code, colon, target = rest.partition(":")
     if not source or not code or (colon and not target):
@@ -30,7 +50,7 @@ def read(search: Search, name: str, value: str) -> Include:
     if not search.registry.is_type(source):
         raise FhirError(400, "invalid", f"Parameter '{name}': '{source}' is not a resource type.")
     if code == _EVERY:
-        return _every(search, name, value, Include(source, None, target or None, reverse, iterate, canonical=True))
+        return _every(search, name, value, Include(source, None, target or None, reverse, iterate))
     parameter = _known(search, source, code, name)
     if parameter.type != "reference":
         raise FhirError(400, "invalid", f"Parameter '{name}': '{code}' is of type {parameter.type}, not reference.")

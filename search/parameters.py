@@ -99,8 +99,8 @@ class Registry:
     def fork(self) -> "Registry":
         """A registry of the same parameters that can be changed on its own."""
         other = Registry(self._definitions, full_text=self.full_text)
-        other._tables = dict(self._tables)  # noqa: SLF001
-        other._custom, other._refused, other.epoch = self._custom, self._refused, self.epoch  # noqa: SLF001
+        other._tables = dict(self._tables)
+        other._custom, other._refused, other.epoch = self._custom, self._refused, self.epoch
         return other
 
     def replace(self, custom: Iterable[SearchParameterDefinition], refused: Mapping[str, str], epoch: int) -> None:
@@ -140,6 +140,10 @@ class Registry:
     def is_type(self, name: str) -> bool:
         """Whether `name` is a concrete resource type."""
         return self._definitions.is_resource(name)
+
+    def types(self) -> tuple[str, ...]:
+        """The concrete resource types."""
+        return self._definitions.resource_types
 
     def find(self, type_name: str, code: str) -> Parameter | None:
         """The parameter with the code, searchable or not; None for an unknown one."""

@@ -37,6 +37,7 @@ class Shape:
     summary: Summary | None = None
     elements: tuple[str, ...] = ()
     includes: list[Include] = field(default_factory=list)
+    included: int = 0
     cursor: str | None = None
     contained: Literal["true", "false", "both"] = "false"
     contained_type: Literal["container", "contained"] = "container"
@@ -120,9 +121,10 @@ def _include(name: str) -> Callable[[Search, Shape, str], None]:
     """The reader of one of the parameters that include."""
 
     def read(search: Search, shape: Shape, value: str) -> None:
-        if len(shape.includes) >= search.limits.includes:
+        shape.included += 1
+        if shape.included > search.limits.includes:
             raise FhirError(400, "too-costly", f"The search has more than {search.limits.includes} includes.")
-        shape.includes.append(included.read(search, name, value))
+        shape.includes.extend(included.read(search, name, value))
 
     return read
 

@@ -71,7 +71,8 @@ def _url_types(catalog: Catalog, one: Include, rows: Mapping[int, int]) -> Seque
     if not one.canonical:
         return ()
     if one.reverse:
-        return [catalog.type_name(kind) for kind in sorted(set(rows.values()))]
+        names = [catalog.type_name(kind) for kind in sorted(set(rows.values()))]
+        return [name for name in names if one.parameter is None or one.parameter.may_target(name)]
     if one.target is not None:
         return (one.target,)
     if one.parameter is not None and one.parameter.targets and len(one.parameter.targets) < _MANY:

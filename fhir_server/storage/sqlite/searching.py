@@ -12,6 +12,7 @@ from functools import cmp_to_key
 from typing import Any, Final, NamedTuple, cast
 
 from fhir_server.storage.port import Page, Row, Stored
+from fhir_server.storage.sqlite.ambiguity import refuse_ambiguous
 from fhir_server.storage.sqlite.catalog import Catalog
 from fhir_server.storage.sqlite.includes import Item, gather, rows_of
 from fhir_server.storage.sqlite.reading import page_rows, stored_row
@@ -59,6 +60,8 @@ def compiled(query: Query, catalog: Catalog) -> Compiled:
 def search(catalog: Catalog, found: Compiled, narrowing: Narrowing, include_limit: int) -> Page:
     """A page of matches with their includes."""
     query = found.parts[0][0]
+    for one, _ in found.parts:
+        refuse_ambiguous(one.where, narrowing, catalog)
     total = None
     if query.continued is not None:
         return _continued(catalog, found, narrowing, include_limit)
