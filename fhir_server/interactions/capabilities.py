@@ -17,6 +17,7 @@ from fhir_server.interactions.options import RestOptions
 from fhir_server.interactions.service import Service
 from search.parameters import Parameter
 
+_SPECIAL = ("_filter", "_has")
 _PROFILE = "http://hl7.org/fhir/StructureDefinition/"
 
 
@@ -44,6 +45,8 @@ def statement(
     options: RestOptions,
 ) -> bytes:
     """The statement as JSON. `codes`: interactions by level (`system`, `type`); `parameters`: what can be searched, by type."""
+    rows = {kind: sorted(found, key=lambda row: row.code) for kind, found in parameters.items()}
+    revincludes = _revincludes(rows)
     return encoded(
         {
             "resourceType": "CapabilityStatement",
@@ -57,16 +60,40 @@ def statement(
             "rest": [
                 {
                     "mode": "server",
-                    "resource": [_resource(kind, rows, codes["type"], options) for kind, rows in parameters.items()],
+                    "resource": [
+                        _resource(kind, found, revincludes[kind], codes["type"], options)
+                        for kind, found in rows.items()
+                    ],
                     "interaction": [{"code": code} for code in codes["system"]],
+                    "searchParam": [*({"name": name, "type": "special"} for name in _SPECIAL), *_common(rows)],
                 }
             ],
         }
     )
 
 
-def _resource(kind: str, rows: Iterable[Parameter], codes: Sequence[str], options: RestOptions) -> dict[str, Any]:
-    rows = sorted(rows, key=lambda row: row.code)
+def _common(rows: Mapping[str, Sequence[Parameter]]) -> list[dict[str, str]]:
+    """The parameters that every type has: what a search over all types can use."""
+    first, *others = rows.values()
+    codes = set.intersection(*({row.code for row in found} for found in others)) if others else set()
+    return [_parameter(row) for row in first if row.code in codes]
+
+
+def _revincludes(rows: Mapping[str, Sequence[Parameter]]) -> dict[str, list[str]]:
+    """By type what may refer to it."""
+    found: dict[str, list[str]] = {kind: [] for kind in rows}
+    for source, parameters in rows.items():
+        for row in parameters:
+            if row.type == "reference":
+                for kind, listed in found.items():
+                    if row.may_target(kind):
+                        listed.append(f"{source}:{row.code}")
+    return found
+
+
+def _resource(
+    kind: str, rows: Sequence[Parameter], revincludes: Sequence[str], codes: Sequence[str], options: RestOptions
+) -> dict[str, Any]:
     includes = [f"{kind}:{row.code}" for row in rows if row.type == "reference"]
     return {
         "type": kind,
@@ -80,7 +107,8 @@ def _resource(kind: str, rows: Iterable[Parameter], codes: Sequence[str], option
         "conditionalUpdate": False,
         "conditionalDelete": "not-supported",
         "referencePolicy": ["literal", "logical"],
-        **({"searchInclude": includes} if includes else {}),
+        "searchInclude": ["*", *([f"{kind}:*"] if includes else []), *includes],
+        "searchRevInclude": ["*", *revincludes],
         "searchParam": [_parameter(row) for row in rows],
     }
 

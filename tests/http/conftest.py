@@ -11,13 +11,14 @@ import pytest
 from fhir_server.app import create_app
 from fhir_server.interactions.options import RestOptions
 from fhir_server.settings import Settings
+from fhir_server.storage.sqlite import SqliteOptions
 
 BASE = "https://fhir.example.org/fhir"
 FHIR = {"Content-Type": "application/fhir+json"}
 
 
 @asynccontextmanager
-async def serving(folder: Path, **options) -> AsyncIterator[httpx2.AsyncClient]:
+async def serving(folder: Path, store: SqliteOptions | None = None, **options) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of an application over the store in `folder`."""
     settings = Settings(
         data_dir=folder,
@@ -25,6 +26,7 @@ async def serving(folder: Path, **options) -> AsyncIterator[httpx2.AsyncClient]:
         aliases=("http://alias.example.org",),
         auth="off",
         rest=RestOptions(access_log=False, **options),
+        store=store or SqliteOptions(),
     )
     app = create_app(settings)
     async with app.router.lifespan_context(app):

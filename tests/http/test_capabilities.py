@@ -63,3 +63,24 @@ async def test_the_statement_is_revalidated_by_its_tag(client):
     again = await client.get("metadata", headers={"If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
     assert (await client.head("metadata")).headers["content-length"] == str(len(first.content))
+
+
+async def test_every_listed_include_is_answered(client, statement):
+    (rest,) = statement["rest"]
+    for row in rest["resource"]:
+        if row["type"] not in ("Observation", "Patient", "Questionnaire"):
+            continue
+        for name, values in (("_include", row["searchInclude"]), ("_revinclude", row["searchRevInclude"])):
+            for value in values:
+                answer = await client.get(row["type"], params={name: value, "_count": 1})
+                assert answer.status_code == 200, (name, value, answer.text)
+
+
+async def test_every_listed_parameter_of_all_types_is_answered(client, statement):
+    (rest,) = statement["rest"]
+    values = {"_id": "x", "_lastUpdated": "2020", "_filter": "_id eq x", "_has": None}
+    for parameter in rest["searchParam"]:
+        value = values.get(parameter["name"], "http://a.org")
+        if value is not None:
+            answer = await client.get("", params={"_type": "Patient,Group", parameter["name"]: value})
+            assert answer.status_code == 200, (parameter, answer.text)
