@@ -48,6 +48,8 @@ def find(search: Search, type_name: str, code: str) -> Parameter:
     """The parameter to search by. Raises Unknown for a code that the type does not have or that cannot be searched yet."""
     parameter = search.registry.find(type_name, code)
     if parameter is not None and parameter.searchable:
+        if parameter.refused:
+            raise Unknown(parameter.refused)
         return parameter
     if parameter is not None and code in FULL_TEXT:
         raise Unknown(f"Search parameter '{code}' needs the setting search.full_text, which is off.")

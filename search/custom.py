@@ -49,7 +49,9 @@ def is_active(resource: Mapping[str, Any]) -> bool:
     return resource.get("status") == "active"
 
 
-def obstacle(definition: SearchParameterDefinition, registry: Registry, others: Iterable[SearchParameterDefinition]) -> str:
+def obstacle(
+    definition: SearchParameterDefinition, registry: Registry, others: Iterable[SearchParameterDefinition]
+) -> str:
     """Why the definition is not used, "" when it can be. `registry`: the published parameters; `others`: custom ones in use."""
     if definition.expression is None:
         return "it has no expression"
@@ -99,7 +101,10 @@ def _faults(
     trial.replace((definition,), {}, 1)
     missing = [one.definition for one in definition.components if trial.by_url(one.definition) is None]
     if definition.type == "composite" and (missing or not definition.components):
-        yield "component", f"the search parameter {missing[0]} is not known here" if missing else "a composite has components"
+        yield (
+            "component",
+            f"the search parameter {missing[0]} is not known here" if missing else "a composite has components",
+        )
         return
     reasons = {}
     for base in dict.fromkeys(concrete(definition)):

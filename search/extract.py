@@ -53,6 +53,13 @@ class Extractor:
         self._registry = registry
         self._making = Making(definitions.value_set, own_bases, zone)
         self._plans: dict[str, _Plan] = {}
+        self._epoch = registry.epoch
+
+    def fork(self, registry: Registry) -> "Extractor":
+        """An extractor of the same settings for a registry that was forked from this one's."""
+        other = Extractor(self._definitions, registry, self._making.own_bases, self._making.zone)
+        other._plans = dict(self._plans) if registry.epoch == self._epoch else {}
+        return other
 
     def extract(self, resource: Resource, key: ResourceKey) -> Entries:
         """The entries of a valid resource known as `key`."""
@@ -93,6 +100,8 @@ class Extractor:
         return entries
 
     def _plan(self, type_name: str) -> _Plan:
+        if self._epoch != self._registry.epoch:
+            self._plans, self._epoch = {}, self._registry.epoch
         plan = self._plans.get(type_name)
         if plan is None:
             plan = self._plans[type_name] = _Planner(type_name, self._definitions, self._making).plan(self._registry)

@@ -9,7 +9,7 @@ class SearchLimits:
 
     `conditions` parameters joined by AND, `alternatives` values joined by OR in one of them, `sort_keys` of `_sort`, `includes`
     parameters. `depth` references that one parameter looks through, `types` that an untyped step may mean, `steps` of all
-    parameters together.
+    parameters together. `full_text`: whether words are indexed, for `_text` and `_content`; it makes writing several times dearer.
     """
 
     page: int = 20
@@ -21,3 +21,4 @@ class SearchLimits:
     depth: int = 8
     types: int = 16
     steps: int = 64
+    full_text: bool = False

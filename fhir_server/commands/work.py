@@ -28,12 +28,19 @@ def reindex(
 ) -> None:
     """Make index rows again from the resources, in the background of the running server."""
     settings, database = store_of(data_dir)
+    from fhir_server.integrity.bases import extractor_of  # noqa: PLC0415
     from fhir_server.jobs.foreground import await_job, enqueue  # noqa: PLC0415  (rule 3 of the command line)
     from fhir_server.jobs.reindex import job_key, new_job, refusal  # noqa: PLC0415
     from fhir_server.observability import configure_logging  # noqa: PLC0415
+    from fhir_server.storage.sqlite.connection import connect  # noqa: PLC0415
     from resources.errors import FhirError  # noqa: PLC0415
 
-    if fault := refusal(kind, parameter):
+    try:
+        with closing(connect(database, settings.store, read_only=True)) as connection:
+            registry, _ = extractor_of(connection, settings)
+    except (sqlite3.Error, FhirError) as error:
+        refuse(f"cannot read the store: {error}", 1)
+    if fault := refusal(kind, parameter, registry):
         refuse(fault, 2)
     configure_logging("warning")
     key, progress = job_key(kind, parameter), Progress()

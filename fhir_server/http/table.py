@@ -1,4 +1,4 @@
-"""The rows of the route table. Conditional update and delete, PATCH and operations have no row yet: 405 and 404 name them."""
+"""The rows of the route table. Conditional update and delete, PATCH and most operations have no row yet: 405 and 404 name them."""
 
 from fhir_server.http.routes import Route
 from fhir_server.interactions.bundles import bundle
@@ -9,6 +9,7 @@ from fhir_server.interactions.history import history
 from fhir_server.interactions.read import read, vread
 from fhir_server.interactions.search import compartment_search, search, system_search
 from fhir_server.interactions.update import update
+from fhir_server.operations import instance_operation
 
 _GET = ("GET", "HEAD")
 
@@ -27,6 +28,7 @@ ROUTES: tuple[Route, ...] = (
     Route(("DELETE",), "/{type}/{id}", delete, ("delete",)),
     Route(_GET, "/{type}/{id}/_history", history, ("history-instance",)),
     Route(_GET, "/{type}/{id}/_history/{version}", vread, ("vread",)),
+    Route((*_GET, "POST"), "/{type}/{id}/$operation", instance_operation, ()),
     Route(_GET, "/{type}/{id}/{member}", compartment_search, ()),
     Route(("POST",), "/{type}/{id}/{member}/_search", compartment_search, ()),
 )

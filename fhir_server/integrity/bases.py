@@ -8,6 +8,7 @@ import sqlite3
 
 from fhir_server.settings import Settings
 from fhir_server.storage.sqlite.connection import FileLock
+from fhir_server.storage.sqlite.custom import customs
 from resources.definitions import load
 from search.extract import Extractor
 from search.parameters import Registry
@@ -31,7 +32,8 @@ def own_bases(connection: sqlite3.Connection, settings: Settings) -> tuple[str, 
 def extractor_of(connection: sqlite3.Connection, settings: Settings) -> tuple[Registry, Extractor]:
     """What makes the index entries of this store."""
     definitions = load()
-    registry = Registry(definitions)
+    registry = Registry(definitions, full_text=settings.search.full_text)
+    customs(connection).give(registry)
     return registry, Extractor(definitions, registry, own_bases(connection, settings))
 
 

@@ -5,8 +5,8 @@ The serving application and the loader share it.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache, partial
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from fhir_server.http.routes import answer_request, table_of
 from fhir_server.http.table import ROUTES
 from fhir_server.interactions.capabilities import statement
 from fhir_server.interactions.options import RestOptions
+from fhir_server.interactions.parameters import CustomParameters
 from fhir_server.interactions.prepare import Preparer
 from fhir_server.interactions.service import Service
 from fhir_server.storage.sqlite.connection import SqliteOptions
@@ -48,18 +49,28 @@ class Composed:
 def compose(base: str, aliases: Sequence[str], options: RestOptions, limits: SearchLimits | None = None) -> Composed:
     """Read the definitions and put together what needs no store. `base` and `aliases` are FHIR base URLs."""
     definitions = load()
-    registry = Registry(definitions)
+    limits = limits or SearchLimits()
+    registry = Registry(definitions, full_text=limits.full_text)
     bases = (base, *aliases)
     invariants = Invariants(definitions.types) if options.invariants else None
     preparer = Preparer(Validator(definitions, invariants), Extractor(definitions, registry, bases))
     told = cache(partial(_statement, base, definitions, registry, options, instant(now())))
-    return Composed(base, tuple(aliases), options, definitions, registry, limits or SearchLimits(), preparer, told)
+    return Composed(base, tuple(aliases), options, definitions, registry, limits, preparer, told)
 
 
 async def assemble(composed: Composed, folder: Path, store: SqliteOptions | None = None) -> Service:
     """Open the store in this process and put the Service together."""
     path, store = folder / DATABASE, store or SqliteOptions()
     opened = SqliteStore.open(path, store)
+    opened.settle_words(on=composed.limits.full_text)
+    registry = composed.registry.fork()
+    parameters = CustomParameters(opened, registry, composed.definitions)
+    preparer = replace(
+        composed.preparer,
+        extractor=composed.preparer.extractor.fork(registry),
+        refresh=parameters.refresh,
+        searchable=parameters.require_indexable,
+    )
     return Service(
         options=composed.options,
         base=composed.base,
@@ -67,15 +78,28 @@ async def assemble(composed: Composed, folder: Path, store: SqliteOptions | None
         types=frozenset(composed.definitions.resource_types),
         store=opened,
         definitions=composed.definitions,
-        registry=composed.registry,
+        registry=registry,
         limits=composed.limits,
-        preparer=composed.preparer,
+        preparer=preparer,
         cursors=Cursors(cursor_secret(path, store)),
         new_id=IdSource(),
         now=now,
-        statement=composed.statement,
+        statement=partial(_current_statement, composed, parameters),
         run=partial(answer_request, table_of(ROUTES)),
     )
+
+
+def _current_statement(composed: Composed, parameters: CustomParameters) -> bytes:
+    """The statement of the server without custom parameters, or a new one for their present state."""
+    parameters.refresh()
+    if parameters.registry.epoch == 0:
+        return composed.statement()
+    return _renewed_statement(composed, parameters.registry, parameters.registry.epoch)
+
+
+@lru_cache(maxsize=8)
+def _renewed_statement(composed: Composed, registry: Registry, _epoch: int) -> bytes:
+    return _statement(composed.base, composed.definitions, registry, composed.options, instant(now()))
 
 
 def now() -> int:

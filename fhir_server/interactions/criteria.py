@@ -26,6 +26,7 @@ from search.values import ValueContext
 
 def parsed(service: Service, kinds: str | Sequence[str], pairs: Pairs, handling: Handling, now: int) -> ParsedSearch:
     """The search of a type, or of several, by `pairs`, with `now` in microseconds as the time of `ap`."""
+    service.preparer.refresh()
     values = ValueContext(now, UTC, (service.base, *service.aliases), service.preparer.extractor.datatypes)
     if isinstance(kinds, str):
         return parse(service.registry, kinds, pairs, values=values, limits=service.limits, handling=handling)

@@ -4,6 +4,7 @@ create, update, transactions and the loader share it. A resource is checked as i
 extracted and encoded as it will be stored.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,18 +19,34 @@ _HIDDEN = frozenset({"registered", "preliminary", "draft", "entered-in-error"})
 _SUBSETTED = "SUBSETTED"
 
 
+def _nothing() -> None:
+    """There is nothing to notice."""
+
+
+def _anything(_resource: Resource) -> None:
+    """Every SearchParameter will do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Preparer:
-    """What preparing a write needs. `organizations` own what is written."""
+    """What preparing a write needs. `organizations` own what is written.
+
+    `refresh` notices what other processes changed of the custom search parameters; it is cheap and called often. `searchable`
+    raises FhirError 422 for a SearchParameter that cannot be indexed.
+    """
 
     validator: Validator
     extractor: Extractor
     organizations: tuple[ResourceKey, ...] = ()
+    refresh: Callable[[], None] = _nothing
+    searchable: Callable[[Resource], None] = _anything
 
 
 def checked(preparer: Preparer, resource: Resource) -> None:
     """Raise FhirError with all faults of the resource: 400, or 422 when only rules are broken."""
     raise_for(preparer.validator.validate(resource))
+    if resource["resourceType"] == "SearchParameter":
+        preparer.searchable(resource)
 
 
 def put(
@@ -41,6 +58,7 @@ def put(
     expected: int | None = None,
 ) -> Put:
     """The write of a checked resource as `key`. Its own id, versionId and lastUpdated do not count."""
+    preparer.refresh()
     return Put(
         key,
         template(resource, key),

@@ -39,6 +39,7 @@ from fhir_server.settings import Settings
 from fhir_server.storage.sqlite.batch import Batch
 from fhir_server.storage.sqlite.catalog import Catalog, Numbers
 from fhir_server.storage.sqlite.connection import FileLock
+from fhir_server.storage.sqlite.custom import settle
 from fhir_server.storage.sqlite.rows import Allot
 from resources.definitions import load
 from resources.json_format import decode
@@ -69,12 +70,11 @@ def new_job(kind: str | None, parameter: str | None, now: int) -> dict[str, Any]
     return waiting(WORK, payload, now)
 
 
-def refusal(kind: str | None, parameter: str | None) -> str | None:
-    """Why there is no such reindex; None when there is."""
+def refusal(kind: str | None, parameter: str | None, registry: Registry) -> str | None:
+    """Why there is no such reindex by the parameters of `registry`; None when there is."""
     definitions = load()
     if kind is not None and not definitions.is_resource(kind):
         return f"there is no resource type {kind}"
-    registry = Registry(definitions)
     kinds = (kind,) if kind is not None else definitions.resource_types
     if parameter is not None and not any(codes_of(registry, one, parameter) for one in kinds):
         return f"no rows are kept for a search parameter {parameter}" + (f" of {kind}" if kind else "")
@@ -108,7 +108,15 @@ def reindex_handler(
         report |= {"sampled": sampled, "wrong": wrong, "finished": _now()}
         with lock.held():
             sql = "INSERT OR REPLACE INTO follow_up VALUES (?, ?, ?)"
-            connection.execute(sql, (REPORT, job.key, json.dumps(report)))
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.execute(sql, (REPORT, job.key, json.dumps(report)))
+                fault = f"{wrong} of {sampled} sampled resources disagreed after its reindex" if wrong else ""
+                settle(connection, run.state["type"], run.state["parameter"], registry, fault)
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
         if wrong:
             raise StillWrong(f"{wrong} of {sampled} sampled resources disagree with their rows")
         return {}
@@ -237,7 +245,7 @@ class _Run:
             return False
         found = self.connection.execute("SELECT type, code FROM parameter WHERE number = ?", (abs(row[0]),)).fetchone()
         if found is None:
-            return False
+            return bool(row[0] == 0)  # a parameter that has no rows yet, perhaps the one concerned
         kind, code = found
         if kind not in self.covered:
             self.covered[kind] = codes_of(self.registry, kind, parameter)

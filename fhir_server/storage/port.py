@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from resources.definitions.model import SearchParameterDefinition
 from resources.errors import Issue
 from resources.json_format import Template
 from resources.model import ResourceKey
@@ -151,6 +152,26 @@ class HistoryPage:
     more: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """A custom search parameter: the SearchParameter's id, what it defines, its state, and the reason for any state but `ready`.
+
+    `waiting`: its index is not complete; `unused`: the resource defines nothing here.
+    """
+
+    id: str
+    definition: SearchParameterDefinition
+    state: Literal["waiting", "ready", "unused"]
+    reason: str
+
+    @property
+    def refusal(self) -> str:
+        """What a search by it is told; "" when it may be used."""
+        return (
+            "" if self.state == "ready" else f"Search parameter '{self.definition.code}' cannot be used: {self.reason}."
+        )
+
+
 class ResourceStore(Protocol):
     """A store of resources. Every verb raises FhirError 503 when the store is away or the deadline passed."""
 
@@ -171,6 +192,12 @@ class ResourceStore(Protocol):
 
     async def commit(self, unit: UnitOfWork) -> tuple[Written, ...]:
         """Commit the unit; one outcome per write, in order. Raises Conflict, having changed nothing."""
+
+    def custom_parameter(self, name: str) -> Custom | None:
+        """What the SearchParameter resource of this id defines, None when it is not active."""
+
+    def follow_up_sync(self, kind: str, key: str) -> str | None:
+        """The JSON text of a follow-up row, or None."""
 
     async def close(self) -> None:
         """Finish what was begun, release files and threads."""

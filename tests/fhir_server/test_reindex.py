@@ -19,6 +19,8 @@ from fhir_server.jobs.port import Interrupted
 from fhir_server.jobs.queue import SqliteJobQueue
 from fhir_server.jobs.reindex import job_key, new_job, refusal, reindex_handler
 from fhir_server.storage.sqlite.connection import FileLock, SqliteOptions, connect
+from resources.definitions import load
+from search.parameters import Registry
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("FHIR_")}
 ROW_TABLES = ("token", "string", "date", "number", "quantity", "reference", "uri", "compartment")
@@ -98,7 +100,7 @@ def test_a_type_is_made_again_by_itself(small_store, capsys):
     ],
 )
 def test_what_there_is_not_is_refused(kind, parameter, words):
-    said = refusal(kind, parameter)
+    said = refusal(kind, parameter, Registry(load()))
     assert said is None if words is None else words in said
 
 

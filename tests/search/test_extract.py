@@ -33,6 +33,8 @@ UNSUPPORTED = {
 class Plain:
     """A registry as the definitions have it: every parameter has rows of its own."""
 
+    epoch = 0
+
     def __init__(self, *extra):
         by_url = {parameter.url: parameter for parameter in DEFINITIONS.search_parameters}
         self.found = {}

@@ -15,6 +15,7 @@ import msgspec
 from fhir_server.storage.port import Conflict, Delete, FollowUp, Guard, Put, UnitOfWork, Written
 from fhir_server.storage.sqlite.catalog import Catalog
 from fhir_server.storage.sqlite.concepts import CONCEPT_TYPES, forget
+from fhir_server.storage.sqlite.custom import RESOURCE, follow
 from fhir_server.storage.sqlite.rows import Rows, add_rows
 from resources.model import ResourceKey
 from search.dialects.sqlite.layout import CONTAINED, DELETED, INDEX_TABLES, LIVE, UNKNOWN, spaced
@@ -79,6 +80,7 @@ class Batch:
         self._words: list[tuple[str, int]] = []
         self._follow_ups: list[tuple[str, str, str]] = []
         self._concepts_change = False
+        self._parameters_change: dict[str, bytes] = {}
 
     def apply(self, unit: UnitOfWork) -> tuple[Written, ...]:
         """Check the unit, then take its writes over. Raises Conflict, having changed nothing."""
@@ -127,6 +129,8 @@ class Batch:
         self._supersede(resource, LIVE, write.method)
         resource.body = write.body.body(resource.version, resource.updated)
         resource.entries, resource.released, resource.organizations = write.entries, write.released, write.organizations
+        if write.key.type == RESOURCE:
+            self._parameters_change[write.key.id] = resource.body
         return Written(write.key, resource.version, resource.updated, created=created, changed=True, body=resource.body)
 
     def _delete(self, write: Delete) -> Written:
@@ -153,6 +157,8 @@ class Batch:
         resource.updated, resource.state, resource.method = self._last, state, METHODS.index(method)
         self._changed[resource.rid] = resource
         self._concepts_change |= resource.key.type in CONCEPT_TYPES
+        if resource.key.type == RESOURCE:
+            self._parameters_change[resource.key.id] = b""
 
     # ---- numbers: see rows.Allot
 
@@ -230,6 +236,9 @@ class Batch:
         self._many("INSERT OR REPLACE INTO follow_up VALUES (?, ?, ?)", self._follow_ups)
         if self._concepts_change:
             forget(self._connection)
+        if self._parameters_change:
+            follow(self._connection, self._parameters_change)
+            self._parameters_change = {}
         for pending in (self._looked, self._changed, self._stubs, self._history, self._words, self._follow_ups):
             pending.clear()
 

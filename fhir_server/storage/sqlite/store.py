@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from fhir_server.storage.port import HistoryPage, HistoryQuery, Page, Stored, UnitOfWork, Written
+from fhir_server.storage.port import Custom, HistoryPage, HistoryQuery, Page, Stored, UnitOfWork, Written
 from fhir_server.storage.sqlite import queries, reading, searching
 from fhir_server.storage.sqlite.catalog import Catalog, Unloaded
 from fhir_server.storage.sqlite.connection import FileLock, SqliteOptions, connect
+from fhir_server.storage.sqlite.custom import Customs, customs, epoch, settle_words, words_settled
 from fhir_server.storage.sqlite.migrations import migrate
 from fhir_server.storage.sqlite.reader import Reader, Slow
 from fhir_server.storage.sqlite.writer import Outcome, Writer
@@ -21,6 +22,12 @@ from search.narrowing import Narrowing
 from search.query import Query
 
 _T = TypeVar("_T")
+
+
+def _customs(catalog: Catalog) -> Customs:
+    return customs(catalog.connection)
+
+
 _MOST_CONCEPTS: Final = 1000
 """So many value sets and code systems are loaded for one search."""
 
@@ -122,6 +129,23 @@ class SqliteStore:
     def follow_up_sync(self, kind: str, key: str) -> str | None:
         """The JSON text of a follow-up row, or None."""
         return self.reader.run_sync(lambda catalog: queries.follow_up(catalog, kind, key))
+
+    def custom_parameters(self, known: int) -> Customs | None:
+        """The custom search parameters, None when their epoch is still `known`."""
+
+        def work(catalog: Catalog) -> Customs | None:
+            return None if epoch(catalog.connection) == known else customs(catalog.connection)
+
+        return self.reader.run_sync(work)
+
+    def custom_parameter(self, name: str) -> Custom | None:
+        """What the SearchParameter resource `name` defines, None when it is not active."""
+        return next((row for row in self.reader.run_sync(_customs).rows if row.id == name), None)
+
+    def settle_words(self, *, on: bool) -> None:
+        """Take over the setting search.full_text."""
+        if not self.reader.run_sync(lambda catalog: words_settled(catalog.connection, on=on)):
+            self.writer.run(lambda connection: settle_words(connection, on=on))
 
     async def close(self) -> None:
         """See the port."""

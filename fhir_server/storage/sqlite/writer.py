@@ -115,21 +115,25 @@ class Writer:
             raise
         return outcomes
 
-    async def load(self, missing: Unloaded) -> None:
-        """Load the concepts that a search missed, on a thread; FhirError 400 when nothing is known of them."""
-        await asyncio.to_thread(self._load, missing)
-
-    def _load(self, missing: Unloaded) -> None:
+    def run(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """Run `work` in a transaction of its own, in the calling thread."""
         connection = self._connection
         with self._busy, self._lock.held():
             connection.execute("BEGIN IMMEDIATE")
             try:
-                load_missing(missing, connection, self._catalog, Batch(connection, self._catalog, self._matches).term)
+                work(connection)
                 connection.execute("COMMIT")
             except BaseException:
                 self._catalog.numbers = Numbers()
                 connection.execute("ROLLBACK")
                 raise
+
+    async def load(self, missing: Unloaded) -> None:
+        """Load the concepts that a search missed, on a thread; FhirError 400 when nothing is known of them."""
+        await asyncio.to_thread(self._load, missing)
+
+    def _load(self, missing: Unloaded) -> None:
+        self.run(lambda c: load_missing(missing, c, self._catalog, Batch(c, self._catalog, self._matches).term))
 
     def _matches(self, query: Query, limit: int) -> frozenset[ResourceKey]:
         return matched_keys(self._catalog, query, limit)
