@@ -212,7 +212,7 @@ NEW = {"resourceType": "Patient"}
 @pytest.mark.parametrize(
     ("entries", "status", "place"),
     [
-        pytest.param([{"resource": NEW}], 400, "Bundle.entry[1].request", id="no request"),
+        pytest.param([{"resource": NEW}], 422, "Bundle", id="no request (bdl-3)"),
         pytest.param([entry("POST", "Patient")], 400, "Bundle.entry[1].resource", id="POST without resource"),
         pytest.param([entry("GET", "Patient", NEW)], 400, "Bundle.entry[1].resource", id="GET with resource"),
         pytest.param([entry("POST", "Patient/1", NEW)], 400, "Bundle.entry[1].request.url", id="POST to an instance"),
@@ -246,7 +246,7 @@ NEW = {"resourceType": "Patient"}
         pytest.param(
             [entry("POST", "Patient", NEW, "urn:uuid:1b4b2a7e-93d6-4d80-8d19-1d0e5a0f7c55"),
              entry("POST", "Patient", NEW, "urn:uuid:1b4b2a7e-93d6-4d80-8d19-1d0e5a0f7c55")],
-            400, "Bundle.entry[2].fullUrl", id="one fullUrl twice",
+            422, "Bundle", id="one fullUrl twice (bdl-7)",
         ),
         pytest.param([entry("PUT", "Patient/never", {**NEW, "id": "never"}, ifMatch='W/"3"')], 412, "Bundle.entry[1]", id="ifMatch"),
     ],
