@@ -102,7 +102,7 @@ def load(
 
 @app.command()
 def generate(
-    out: Annotated[Path, typer.Argument(help="Folder to write into; made when missing.")],
+    out: Annotated[Path, typer.Option(help="Folder to write into; made when missing.")],
     patients: Annotated[int, typer.Option(min=1, help="How many patients.")] = 100,
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 1,
     resources_per_patient: Annotated[int, typer.Option(min=1, help="About how many resources a patient has.")] = 110,
