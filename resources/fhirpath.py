@@ -137,7 +137,8 @@ class _Compiler:
         if definition is None or definition.name in _ROOTS:
             raise NotSimple(f"{place.type}.{name}")
         for found in definition.properties.values():
-            if found.element.name == name:
+            # `valueDateTime` is no FHIRPath, yet published search parameters write it (US Core 6.1.0)
+            if name in (found.element.name, found.name):
                 yield Place((*place.steps, found.name), found.type, found.element, place.rooted)
 
 

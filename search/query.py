@@ -119,6 +119,18 @@ class NearTest:
 
 
 @dataclass(frozen=True, slots=True)
+class HierarchyTest:
+    """A reference to one of `keys`, all of one type, or to what lies under (`below`) or over (`above`) one of them by `parent`.
+
+    `parent` is the code of the type's reference parameter to what a resource is part of.
+    """
+
+    mode: Literal["above", "below"]
+    keys: tuple[ResourceKey, ...]
+    parent: str
+
+
+@dataclass(frozen=True, slots=True)
 class WordsTest:
     """A folded word, or several in consecutive places."""
 
@@ -172,6 +184,7 @@ Test = (
     | CompositeTest
     | TextTest
     | NearTest
+    | HierarchyTest
     | WordsTest
     | MemberTest
     | SubsumptionTest

@@ -99,6 +99,8 @@ def node(parameter: Parameter, modifier: str | None, value: str, context: ValueC
         return text.node(parameter, value, context)
     if modifier in concepts.MODIFIERS and parameter.type == "token":
         return concepts.node(parameter, modifier, value, context)
+    if (modifier == "above" or modifier == "below") and parameter.type == "reference":  # noqa: PLR1714  (mypy)
+        return reference.related(parameter, modifier, value, context)
     if modifier == "of-type" and parameter.type == "token":
         return identifiers.of_type(parameter, value, context)
     if modifier == "identifier" and parameter.type == "reference":

@@ -4,11 +4,13 @@ Rules. Relative, absolute with one of our own bases, and contained (`#x`, the re
 a key matches whatever version is named unless the search names one. Every other reference is a URL, compared as written. A
 Reference's identifier is a token under the same row, found by `:identifier`. A canonical is a URL entry (with and without its
 version) and, where it names a resource of this server, a key too. A bare id stands for every type the parameter may target.
+`:below` and `:above` look along the hierarchy of the target's type (`HIERARCHIES`: a location is part of another), or, for a URL, at
+what lies under or over it, as for uris: `url|1` is above `url|1.2`.
 
 Specification: https://hl7.org/fhir/R4/search.html#reference
 """
 
-from typing import Any
+from typing import Any, Final, Literal
 
 from resources.definitions.model import Element
 from resources.errors import FhirError
@@ -16,10 +18,25 @@ from resources.model import ResourceKey
 from search import values
 from search.entries import ReferenceEntry, TextEntry, UriEntry
 from search.parameters import Parameter
-from search.query import ReferenceTest
+from search.query import HierarchyTest, Match, Node, Or, ReferenceTest
 from search.types import token, uri
 from search.types.making import Maker, Making, Scope
 from search.values import ValueContext, fold
+
+HIERARCHIES: Final = {
+    "CarePlan": "part-of",
+    "Communication": "part-of",
+    "DeviceDefinition": "parent",
+    "Encounter": "part-of",
+    "Location": "partof",
+    "MedicationStatement": "part-of",
+    "Organization": "partof",
+    "Procedure": "part-of",
+    "ResearchStudy": "partof",
+    "Specimen": "parent",
+    "Task": "part-of",
+}
+"""Resource type -> the parameter that says what a resource of it is part of, among those of its own type."""
 
 
 def tests(parameter: Parameter, modifier: str | None, value: str, context: ValueContext) -> tuple[ReferenceTest, ...]:
@@ -39,6 +56,30 @@ def tests(parameter: Parameter, modifier: str | None, value: str, context: Value
     if not targets or "Resource" in targets:
         raise values.invalid(parameter.code, value, "is an id that may be of any type: write Type/id")
     return (ReferenceTest(tuple(ResourceKey(target, identity) for target in targets), None),)
+
+
+def related(parameter: Parameter, modifier: Literal["above", "below"], value: str, context: ValueContext) -> Node:
+    """The node of one value with `:above` or `:below`."""
+    found: list[Node] = []
+    for test in tests(parameter, None, value, context):
+        if test.url is not None or "|" in value:
+            found += [Match(parameter, one) for one in uri.tests(parameter, modifier, value, context)]
+            continue
+        by_type: dict[str, list[ResourceKey]] = {}
+        for key in test.keys:
+            by_type.setdefault(key.type, []).append(key)
+        for kind, keys in by_type.items():
+            if kind in HIERARCHIES:
+                found.append(Match(parameter, HierarchyTest(modifier, tuple(keys), HIERARCHIES[kind])))
+            elif len(by_type) == 1:
+                raise values.invalid(
+                    parameter.code, value, f"is a {kind}, which has no hierarchy for modifier ':{modifier}'"
+                )
+    if not found:
+        raise values.invalid(
+            parameter.code, value, f"may be of no type that has a hierarchy for modifier ':{modifier}'"
+        )
+    return found[0] if len(found) == 1 else Or(tuple(dict.fromkeys(found)))
 
 
 def _typed(parameter: Parameter, modifier: str, text: str, context: ValueContext) -> ResourceKey:

@@ -21,6 +21,7 @@ from search.query import (
     ReferenceTest,
     Reverse,
     StringTest,
+    TextTest,
     TokenTest,
     UnlikeTest,
     UriTest,
@@ -91,6 +92,8 @@ def show_test(test):
             return f"{show_test(number)}{unit}{'' if canonical is None else f' = {show_test(canonical[0])} {canonical[1]}'}"
         case ReferenceTest(keys, url, version):
             return f"{','.join(map(str, keys))}{url or ''}{'' if version is None else f'@{version}'}"
+        case TextTest(text):
+            return f"text {text!r}"
         case UriTest(mode, text):
             return f"{mode} {text}"
         case CompositeTest(parts):

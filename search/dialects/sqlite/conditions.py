@@ -20,6 +20,7 @@ from search.parameters import Parameter
 from search.query import (
     CompositeTest,
     DateTest,
+    HierarchyTest,
     MemberTest,
     MimeTest,
     NearTest,
@@ -130,6 +131,10 @@ def conditions(test: Test, parameter: Parameter, catalog: Catalog) -> tuple[Cond
             return tuple(Condition(table, *meanings.text_probe(test)) for table in _text_tables(parameter))
         case NearTest():
             return (Condition("position", *meanings.place(test)),)
+        case HierarchyTest(keys=keys, parent=parent):
+            rids = tuple(catalog.rid(key) for key in keys)
+            sql = meanings.hierarchy(test, rids, catalog.parameter(keys[0].type, parent))
+            return (Condition("reference", *sql),)
         case WordsTest():
             return (Condition("word", *meanings.word(test)),)
         case MimeTest():
