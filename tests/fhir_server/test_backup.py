@@ -16,7 +16,6 @@ from contextlib import closing
 
 import httpx2
 import pytest
-from test_integrity import findings_of, run
 
 from fhir_server import backup
 from fhir_server.app import create_app
@@ -25,6 +24,7 @@ from fhir_server.interactions.assembly import DATABASE
 from fhir_server.interactions.options import RestOptions
 from fhir_server.settings import Settings
 from fhir_server.storage.sqlite.connection import SqliteOptions, connect
+from tests.fhir_server.test_integrity import findings_of, run
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("FHIR_")}
 QUESTIONS = (
