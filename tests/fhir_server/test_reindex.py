@@ -10,7 +10,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from test_integrity import DAMAGE, findings_of, run
 
 from fhir_server.interactions.assembly import DATABASE
 from fhir_server.jobs import foreground, reindex
@@ -21,6 +20,7 @@ from fhir_server.jobs.reindex import job_key, new_job, refusal, reindex_handler
 from fhir_server.storage.sqlite.connection import FileLock, SqliteOptions, connect
 from resources.definitions import load
 from search.parameters import Registry
+from tests.fhir_server.test_integrity import DAMAGE, findings_of, run
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("FHIR_")}
 ROW_TABLES = ("token", "string", "date", "number", "quantity", "reference", "uri", "compartment")
