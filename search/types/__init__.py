@@ -99,7 +99,7 @@ def node(parameter: Parameter, modifier: str | None, value: str, context: ValueC
         return text.node(parameter, value, context)
     if modifier in concepts.MODIFIERS and parameter.type == "token":
         return concepts.node(parameter, modifier, value, context)
-    if (modifier == "above" or modifier == "below") and parameter.type == "reference":  # noqa: PLR1714  (mypy)
+    if modifier in ("above", "below") and parameter.type == "reference":
         return reference.related(parameter, modifier, value, context)
     if modifier == "of-type" and parameter.type == "token":
         return identifiers.of_type(parameter, value, context)

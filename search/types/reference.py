@@ -58,8 +58,9 @@ def tests(parameter: Parameter, modifier: str | None, value: str, context: Value
     return (ReferenceTest(tuple(ResourceKey(target, identity) for target in targets), None),)
 
 
-def related(parameter: Parameter, modifier: Literal["above", "below"], value: str, context: ValueContext) -> Node:
-    """The node of one value with `:above` or `:below`."""
+def related(parameter: Parameter, modifier: str, value: str, context: ValueContext) -> Node:
+    """The node of one value with the modifier `above` or `below`."""
+    mode: Literal["above", "below"] = "above" if modifier == "above" else "below"
     found: list[Node] = []
     for test in tests(parameter, None, value, context):
         if test.url is not None or "|" in value:
@@ -70,7 +71,7 @@ def related(parameter: Parameter, modifier: Literal["above", "below"], value: st
             by_type.setdefault(key.type, []).append(key)
         for kind, keys in by_type.items():
             if kind in HIERARCHIES:
-                found.append(Match(parameter, HierarchyTest(modifier, tuple(keys), HIERARCHIES[kind])))
+                found.append(Match(parameter, HierarchyTest(mode, tuple(keys), HIERARCHIES[kind])))
             elif len(by_type) == 1:
                 raise values.invalid(
                     parameter.code, value, f"is a {kind}, which has no hierarchy for modifier ':{modifier}'"
