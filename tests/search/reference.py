@@ -48,7 +48,6 @@ class Reference:
 
     def holds(self, resource, container, name, value):
         """Whether a resource, inside `container` or that itself, satisfies one parameter."""
-        kind = resource["resourceType"]
         if name.startswith("_has:"):
             source, code, rest = name.removeprefix("_has:").split(":", 2)
             return any(
@@ -123,7 +122,9 @@ class Reference:
             return any(reference(one, modifier, text, only_target(kind, code), row.targets) for _, one in found)
         if row.type == "token":
             return any(token(one, text, SYSTEM_OF_CODES.get((kind, code), "")) for _, one in found)
-        test = {"string": string, "date": date, "number": number, "quantity": quantity, "uri": uri}[row.type]
+        if row.type == "string":
+            return any(string(one, modifier, text, family=code == "family") for _, one in found)
+        test = {"date": date, "number": number, "quantity": quantity, "uri": uri}[row.type]
         return any(test(one, modifier, text) for _, one in found)
 
 
@@ -186,10 +187,10 @@ def fold(text):
     return " ".join(re.sub(r"[^\w\s]", " ", plain.replace("'", "").replace(".", "")).replace("ø", "o").split())
 
 
-def texts(value):
+def texts(value, family):
     """(text, whether later words count) of a string value."""
     if isinstance(value, str):
-        return [(value, False)]
+        return [(value, family)]
     found = [(value[name], name == "family") for name in ("text", "family") if name in value]
     for name in ("given", "prefix", "suffix", "line"):
         found += [(one, False) for one in value.get(name, ())]
@@ -198,8 +199,8 @@ def texts(value):
     ]
 
 
-def string(value, modifier, text):
-    for one, words in texts(value):
+def string(value, modifier, text, *, family):
+    for one, words in texts(value, family):
         whole = fold(one)
         starts = [whole, *((" ".join(whole.split()[at:]) for at in range(1, len(whole.split()))) if words else ())]
         if modifier == "exact" and one == text:
