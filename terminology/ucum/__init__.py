@@ -3,8 +3,9 @@
 Rules.
 1. A factor is an exact fraction. The canonical value is the exact product rounded ONCE to 34 significant digits, so equal
    quantities always get equal values, and a larger quantity never a smaller value.
-2. Special units (Cel, [degF], [pH], B ...) are no multiples of anything: they have no canonical form and are compared as
-   written. Neither has a code of annotations alone (`{score}`): nobody defined what it counts.
+2. Of the special units the temperatures (Cel, [degF], [degRe]) become kelvins, where they stand alone. The others ([pH], B ...), and
+   special units inside an expression (Cel/min), have no canonical form and are compared as written. Neither has a code of annotations
+   alone (`{score}`): nobody defined what it counts.
 3. Arbitrary units ([iU], [arb'U] ...) convert among their own prefixes only; so does the mole (see build.py).
 4. Annotations beside a unit do not count (`mg{creat}` = `mg`).
 
@@ -29,6 +30,14 @@ _ROUNDED = Context(prec=34, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 _EXACT = Context(prec=2000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 
 
+TEMPERATURES = {
+    "Cel": (Decimal("273.15"), Decimal(1), Decimal(1)),
+    "[degF]": (Decimal("459.67"), Decimal(5), Decimal(9)),
+    "[degRe]": (Decimal("218.52"), Decimal(5), Decimal(4)),
+}
+"""Unit -> what is added to the value, and numerator and denominator of the factor that then makes it kelvins."""
+
+
 class _Factor(NamedTuple):
     numerator: Decimal
     denominator: Decimal | None
@@ -37,6 +46,10 @@ class _Factor(NamedTuple):
 
 def canonical(value: Decimal, code: str) -> tuple[Decimal, str] | None:
     """The value in canonical units and their name (`g.m-3`, `1`); None when the code does not convert."""
+    if code in TEMPERATURES:
+        zero, numerator, denominator = TEMPERATURES[code]
+        kelvins = _ROUNDED.divide(_EXACT.multiply(_EXACT.add(value, zero), numerator), denominator)
+        return (kelvins, "K") if kelvins.is_finite() else None
     factor = _factor(code)
     if factor is None:
         return None
