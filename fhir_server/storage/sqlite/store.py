@@ -116,7 +116,7 @@ class SqliteStore:
         def work(catalog: Catalog) -> tuple[str, ...]:
             return searching.explain(catalog, searching.compiled(query, catalog))
 
-        return await self.reader.run(work, work, lambda: "explain", snapshot=True)
+        return await self._informed(lambda: self.reader.run(work, work, lambda: "explain", snapshot=True))
 
     async def commit(self, unit: UnitOfWork) -> tuple[Written, ...]:
         """See the port."""
