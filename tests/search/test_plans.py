@@ -37,10 +37,25 @@ SHAPES = [
     ("ValueSet?url:below=http://a.org/v", "PRIMARY KEY (param=? AND value>? AND value<?)"),
     ("QuestionnaireResponse?questionnaire.title=a", "PRIMARY KEY (param=? AND value=?)"),
     ("RiskAssessment?probability=gt0.5", "PRIMARY KEY (param=? AND low>?)"),
+    ("Observation?code:text=a", "PRIMARY KEY (param=? AND code=?)"),
+    ("Observation?code:text=a&patient=Patient/p1", "token_rid (rid=? AND param=?)"),
+    ("Patient?organization:text=a", "PRIMARY KEY (param=? AND target=?)"),
+    ("Observation?code:in=http://hl7.org/fhir/ValueSet/administrative-gender", "PRIMARY KEY (param=? AND code=?)"),
+    ("Observation?code:not-in=http://hl7.org/fhir/ValueSet/administrative-gender", "m USING PRIMARY KEY (value_set=?"),
+    ("Encounter?class:below=http://terminology.hl7.org/CodeSystem/v3-ActCode|IMP", "PRIMARY KEY (param=? AND code=?)"),
+    (
+        "Encounter?class:above=http://terminology.hl7.org/CodeSystem/v3-ActCode|ACUTE",
+        "subsumption_code (system=? AND code=?)",
+    ),
+    ("DocumentReference?contenttype:below=image", "PRIMARY KEY (param=? AND code>? AND code<?)"),
+    ("Patient?identifier:of-type=s|c|1", "PRIMARY KEY (param=? AND code=?)"),
+    ("Encounter?location:below=Location/l", "PRIMARY KEY (param=? AND target=?)"),
+    ("Location?near=1|2", "PRIMARY KEY (param=? AND latitude>? AND latitude<?)"),
+    ("Patient?_list=l", "reference_rid (rid=? AND param=?)"),
     ("Patient/p1/Observation?code=c", "PRIMARY KEY (owner=? AND type=?)"),
 ]
 WALKED = re.compile(
-    r"SCAN (s|\(subquery-\d+\)|m|j|json_each.*|.* USING (COVERING )?INDEX .*|f|t\d+|.* VIRTUAL TABLE INDEX .*|CONSTANT ROW)$"
+    r"SCAN (s|\(subquery-\d+\)|m|j|json_each.*|.* USING (COVERING )?INDEX .*|f|h|t\d+|.* VIRTUAL TABLE INDEX .*|CONSTANT ROW)$"
 )
 
 
