@@ -17,6 +17,7 @@ from fhir_server.interactions.options import RestOptions
 from fhir_server.interactions.parameters import CustomParameters
 from fhir_server.interactions.prepare import Preparer
 from fhir_server.interactions.service import Service
+from fhir_server.operations import OPERATIONS
 from fhir_server.storage.sqlite.connection import SqliteOptions
 from fhir_server.storage.sqlite.secret import cursor_secret
 from fhir_server.storage.sqlite.store import SqliteStore
@@ -117,5 +118,6 @@ def _statement(base: str, definitions: Definitions, registry: Registry, options:
         date=date,
         codes=codes,
         parameters={kind: registry.searchable(kind) for kind in definitions.resource_types},
+        operations=OPERATIONS,
         options=options,
     )

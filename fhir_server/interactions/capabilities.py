@@ -17,7 +17,7 @@ from fhir_server.interactions.options import RestOptions
 from fhir_server.interactions.service import Service
 from search.parameters import Parameter
 
-_SPECIAL = ("_filter", "_has")
+_SPECIAL = ("_filter", "_has", "_list")
 _PROFILE = "http://hl7.org/fhir/StructureDefinition/"
 
 
@@ -42,9 +42,16 @@ def statement(
     date: str,
     codes: Mapping[str, Sequence[str]],
     parameters: Mapping[str, Iterable[Parameter]],
+    operations: Iterable[tuple[str, str]],
     options: RestOptions,
 ) -> bytes:
-    """The statement as JSON. `codes`: interactions by level (`system`, `type`); `parameters`: what can be searched, by type."""
+    """The statement as JSON.
+
+    `codes`: interactions by level (`system`, `type`); `parameters`: what can be searched, by type; `operations`: type and `$name`.
+    """
+    named: dict[str, list[tuple[str, str]]] = {}
+    for kind, name in operations:
+        named.setdefault(kind, []).append((name[1:], f"{base}/OperationDefinition/{kind}-{name[1:]}"))
     rows = {kind: sorted(found, key=lambda row: row.code) for kind, found in parameters.items()}
     revincludes = _revincludes(rows)
     return encoded(
@@ -62,6 +69,7 @@ def statement(
                     "mode": "server",
                     "resource": [
                         _resource(kind, found, revincludes[kind], codes["type"], options)
+                        | _operations(named.get(kind, ()))
                         for kind, found in rows.items()
                     ],
                     "interaction": [{"code": code} for code in codes["system"]],
@@ -89,6 +97,11 @@ def _revincludes(rows: Mapping[str, Sequence[Parameter]]) -> dict[str, list[str]
                     if row.may_target(kind):
                         listed.append(f"{source}:{row.code}")
     return found
+
+
+def _operations(named: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    found = [{"name": name, "definition": definition} for name, definition in named]
+    return {"operation": found} if found else {}
 
 
 def _resource(

@@ -3,6 +3,7 @@
 import pytest
 
 from fhir_server.http.table import ROUTES
+from fhir_server.operations import OPERATIONS
 from resources.definitions import load
 from tests.http.conftest import BASE
 
@@ -28,6 +29,12 @@ async def test_the_statement_is_a_valid_resource(client, statement):
         "CapabilityStatement/own", json={**statement, "id": "own"}, headers={"Content-Type": "application/fhir+json"}
     )
     assert answer.status_code in (200, 201), answer.text
+
+
+async def test_operations_are_those_of_the_table(statement):
+    (rest,) = statement["rest"]
+    listed = {(row["type"], f"${one['name']}") for row in rest["resource"] for one in row.get("operation", ())}
+    assert listed == set(OPERATIONS)
 
 
 async def test_every_resource_type_is_listed_with_the_interactions_of_the_table(statement):
@@ -78,7 +85,7 @@ async def test_every_listed_include_is_answered(client, statement):
 
 async def test_every_listed_parameter_of_all_types_is_answered(client, statement):
     (rest,) = statement["rest"]
-    values = {"_id": "x", "_lastUpdated": "2020", "_filter": "_id eq x", "_has": None}
+    values = {"_id": "x", "_lastUpdated": "2020", "_filter": "_id eq x", "_has": None, "_list": "x"}
     for parameter in rest["searchParam"]:
         value = values.get(parameter["name"], "http://a.org")
         if value is not None:
