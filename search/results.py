@@ -64,8 +64,8 @@ def _sort_key(search: Search, code: str, *, descending: bool) -> SortKey:
     if code in ("_id", "_lastUpdated"):
         return SortKey(code, None, descending)
     parameter = _known(search, search.type, code, "_sort")
-    if parameter.type == "composite":
-        raise FhirError(400, "invalid", f"Parameter '_sort': '{code}' is a composite, which has no order.")
+    if parameter.type in ("composite", "special"):
+        raise FhirError(400, "invalid", f"Parameter '_sort': '{code}' is of type {parameter.type}, which has no order.")
     return SortKey(code, parameter, descending)
 
 
