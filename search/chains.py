@@ -55,7 +55,7 @@ def chained(search: Search, parameter: Parameter, targets: tuple[str, ...], rest
         if where is None:
             return None
         _take(search, parameter)
-        found.append(Chain(parameter, target, where, canonical=is_canonical(search, parameter)))
+        found.append(Chain(parameter, target, where, canonical=_names(search, parameter, target)))
     if not found and unknown is not None:
         raise unknown
     return found[0] if len(found) == 1 else Or(tuple(found))
@@ -132,7 +132,12 @@ def _has(search: Search, type_name: str, name: str, rest_of: Callable[[str, str]
     if where is None:
         return None
     _take(search, parameter)
-    return Reverse(source, parameter, where)
+    return Reverse(source, parameter, where, _names(search, parameter, type_name))
+
+
+def _names(search: Search, parameter: Parameter, target: str) -> bool:
+    """Whether the parameter may name resources of type `target` by canonical URL."""
+    return search.registry.find(target, "url") is not None and is_canonical(search, parameter)
 
 
 def require_target(search: Search, parameter: Parameter, target: str, name: str) -> None:

@@ -86,6 +86,10 @@ def parse_all(
         if len(ignored) == names:
             break
     first, *others = found
+    for key, *same in zip(*(one.query.sort for one in found), strict=True):
+        if len({one.parameter.type for one in (key, *same) if one.parameter is not None}) > 1:
+            said = f"Parameter '_sort': '{key.field}' is of another type on other types, so there is no common order."
+            raise FhirError(400, "invalid", said)
     query = replace(first.query, others=tuple(one for other in others for one in _spread(other.query)))
     if first.query.others:
         query = replace(query, others=(*first.query.others, *query.others))

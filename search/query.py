@@ -274,11 +274,15 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Reverse:
-    """Resources of type `source` that satisfy `where` refer here by `parameter`: `_has:Observation:patient:code=x`."""
+    """Resources of type `source` that satisfy `where` refer here by `parameter`: `_has:Observation:patient:code=x`.
+
+    `canonical`: they may do so by a canonical URL.
+    """
 
     source: str
     parameter: Parameter
     where: "Node"
+    canonical: bool = False
 
 
 @dataclass(frozen=True, slots=True)

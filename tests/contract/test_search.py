@@ -428,6 +428,35 @@ async def test_reverse_chains(store, make):
     assert [n for n, _ in await names(store, Query("Observation", chained))] == [f"Observation/{n}" for n in "abc"]
 
 
+async def test_a_chain_sees_what_is_visible_and_what_is_contained(store, make):
+    for i, name in (("1", "anna"), ("2", "anna")):
+        named = Entries(strings=[StringEntry("name", name, name)])
+        await store.commit(make.unit(make.put(f"Patient/{i}", entries=named)))
+        await store.commit(make.unit(make.put(f"Observation/{i}", entries=make.tagged("x", f"Patient/{i}"))))
+    inner = make.tagged("x", "Patient/in#p")
+    inner.contained["Patient", "p"] = Entries(strings=[StringEntry("name", "anna", "anna")])
+    await store.commit(make.unit(make.put("Observation/in", entries=inner)))
+    chained = Query("Observation", Chain(P["subject"], "Patient", Match(NAME, StringTest("starts", "an"))))
+    assert [n for n, _ in await names(store, chained)] == ["Observation/1", "Observation/2", "Observation/in"]
+    seen = replace(chained, where=replace(chained.where, visible=HasId(("2",))))
+    assert [n for n, _ in await names(store, seen)] == ["Observation/2", "Observation/in"]
+    negated = replace(chained, where=replace(chained.where, where=Not(Match(NAME, StringTest("starts", "x")))))
+    assert [n for n, _ in await names(store, negated)] == ["Observation/1", "Observation/2", "Observation/in"]
+
+
+async def test_iterated_includes_do_not_go_through_what_is_not_visible(store, make):
+    for name, target in (("a", "b"), ("b", "c"), ("c", "d"), ("d", "a")):
+        part = Entries(references=[ReferenceEntry("partof", ResourceKey("Organization", target), "")])
+        await store.commit(make.unit(make.put(f"Organization/{name}", entries=part)))
+    part_of = parameter("partof", "reference", "Organization")
+    query = Query(
+        "Organization", HasId(("a",)), includes=(Include("Organization", part_of, None, False, iterate=True),)
+    )
+    assert [n for n, _ in await names(store, query)] == [f"Organization/{n}" for n in "abcd"]
+    hidden = Narrowing("u", lambda _: Not(HasId(("c",))))
+    assert [n for n, _ in await names(store, query, hidden)] == ["Organization/a", "Organization/b"]
+
+
 async def test_owners_restrict(store, make):
     mine = replace(make.put("Observation/a"), organizations=(ORGANIZATION,))
     await store.commit(make.unit(mine, make.put("Observation/b")))

@@ -119,3 +119,26 @@ def test_every_searchable_parameter_of_every_type_parses(parsed, registry):
 
 def test_parsing_is_a_function_of_its_arguments(parsed):
     assert parsed("Patient", "name=a&_sort=name") == parsed("Patient", "name=a&_sort=name")
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("&".join(["general-practitioner.name=a"] * 33), "64 kinds of references"),
+        ("gender=" + ",".join(["a"] * 501), "more than 500 values"),
+        ("&".join(["_include=Patient:organization"] * 21), "more than 20 includes"),
+        ("&".join(["name=a"] * 101), "more than 100 conditions"),
+        (
+            "_sort=" + ",".join(["name", "gender", "birthdate", "family", "given", "email", "phone", "active", "_id"]),
+            "8 keys",
+        ),
+        ("_filter=" + "(" * 51 + "name eq a" + ")" * 51, "more than 50 deep"),
+        ("_filter=" + " or ".join(["name eq a"] * 201), "more than 200 tests"),
+    ],
+    ids=["references", "alternatives", "includes", "conditions", "sort keys", "nesting of filters", "tests of filters"],
+)
+def test_what_is_beyond_a_limit_is_refused_by_its_number(parsed, query, named):
+    with pytest.raises(FhirError) as caught:
+        parsed("Patient", query)
+    assert (caught.value.status, caught.value.issues[0].code) == (400, "too-costly")
+    assert named in caught.value.issues[0].diagnostics

@@ -120,7 +120,7 @@ def _scanned(planner: "Planner", node: Chain) -> list[Branch]:
     return found
 
 
-def reverse_holds(planner: "Planner", node: Reverse, rid: str) -> Sql:
+def reverse_holds(planner: "Planner", node: Reverse, rid: str, type_: str) -> Sql:
     """The condition that a resource of the source type refers to row `rid` and satisfies the condition."""
     with planner.side(1):
         a = planner.alias()
@@ -129,7 +129,17 @@ def reverse_holds(planner: "Planner", node: Reverse, rid: str) -> Sql:
         sql = (
             f"SELECT 1 FROM reference {a} INDEXED BY {_REFERENCES} WHERE {param} AND {a}.target = {rid} AND {where[0]}"
         )
-        return f"EXISTS ({sql})", (*numbers, *where[1])
+        found: list[Sql] = [(f"EXISTS ({sql})", (*numbers, *where[1]))]
+        if node.canonical:
+            x, u = planner.alias(), planner.alias()
+            param, numbers = planner.parameters(node.parameter, x)
+            where = planner.holds(node.where, f"{x}.rid", node.source)
+            sql = (
+                f"SELECT 1 FROM uri {u} INDEXED BY uri_rid CROSS JOIN uri {x} INDEXED BY {_URIS}"
+                f" WHERE {u}.rid = {rid} AND {u}.param = ? AND {param} AND {x}.value = {u}.value AND {where[0]}"
+            )
+            found.append((f"EXISTS ({sql})", (planner.catalog.parameter(type_, "url"), *numbers, *where[1])))
+        return joined(found, "OR")
 
 
 def reverse_source(planner: "Planner", node: Reverse, type_: str) -> Source | None:
@@ -149,4 +159,16 @@ def reverse_source(planner: "Planner", node: Reverse, type_: str) -> Source | No
         d = planner.alias()
         live = planner.live(f"{d}.rid", type_)
         branches.append(Branch(f"{d}.rid", (f"({targets}) {d}", (*values, *numbers)), live, unique=True))
+        if node.canonical:
+            branches.append(_named(planner, node, branch, type_))
     return Source(tuple(branches), _RANK, size=size)
+
+
+def _named(planner: "Planner", node: Reverse, branch: Branch, type_: str) -> Branch:
+    """The resources that rows of `branch` name by canonical URL."""
+    s, x, u = planner.alias(), planner.alias(), planner.alias()
+    sql, values = branch.select()
+    param, numbers = planner.parameters(node.parameter, x)
+    tables = f"({sql}) {s} CROSS JOIN uri {x} INDEXED BY uri_rid CROSS JOIN uri {u} INDEXED BY {_URIS}"
+    where = f"{x}.rid = {s}.rid AND {param} AND {u}.param = ? AND {u}.value = {x}.value"
+    return Branch(f"{u}.rid", (tables, values), (where, (*numbers, planner.catalog.parameter(type_, "url"))))

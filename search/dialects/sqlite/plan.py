@@ -126,7 +126,7 @@ class Planner:
             case Chain():
                 return chain_holds(self, node, rid)
             case Reverse():
-                return reverse_holds(self, node, rid)
+                return reverse_holds(self, node, rid, type_)
             case InCompartment(owner):
                 a = self.alias()
                 sql = f"EXISTS (SELECT 1 FROM compartment {a} WHERE {a}.owner = ? AND {a}.type = ? AND {a}.rid = {rid})"
