@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -19,7 +20,7 @@ from resources.errors import FhirError
 from resources.json_format import Template
 from resources.model import ResourceKey
 from search.dialects.sqlite import TABLES
-from search.entries import Entries, TokenEntry
+from search.entries import Entries, ReferenceEntry, TokenEntry
 from search.narrowing import EVERYTHING
 from search.parameters import Parameter
 from search.query import All, Match, Not, Query, TokenTest
@@ -120,6 +121,18 @@ async def test_a_unit_with_a_fault_fails_alone(store):
     assert isinstance(broken, RuntimeError)
     assert (good[0].version, other[0].version) == (1, 1)
     assert await store.read(ResourceKey("Observation", "bad"), EVERYTHING) is None
+
+
+async def test_a_unit_refers_to_more_resources_than_the_process_keeps_in_mind(store, monkeypatch):
+    monkeypatch.setattr("fhir_server.storage.sqlite.catalog._KEPT_RIDS", 3)
+    unit = write("group")
+    names = [f"p{number}" for number in range(6)]
+    entries = Entries(
+        references=[ReferenceEntry("member", ResourceKey("Patient", name), "") for name in names],
+        compartments=[ResourceKey("Patient", name) for name in names],
+    )
+    (done,) = await store.commit(UnitOfWork((replace(unit.writes[0], entries=entries),)))
+    assert done.created
 
 
 async def test_a_full_disk_is_503_loses_nothing_and_is_recovered_from(store):

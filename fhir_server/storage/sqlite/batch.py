@@ -76,6 +76,7 @@ class Batch:
         self._looked: dict[ResourceKey, _Resource] = {}
         self._changed: dict[int, _Resource] = {}
         self._stubs: dict[int, ResourceKey] = {}
+        self._allotted: dict[ResourceKey, int] = {}
         self._history: list[tuple[Any, ...]] = []
         self._words: list[tuple[str, int]] = []
         self._follow_ups: list[tuple[str, str, str]] = []
@@ -201,13 +202,14 @@ class Batch:
 
     def known(self, key: ResourceKey) -> int:
         """The row number of a resource; one that was never heard of gets the next."""
-        rid = self._numbers.rids.get(key) or self._catalog.rid(key)
+        rid = self._numbers.rids.get(key) or self._allotted.get(key) or self._catalog.rid(key)
         return rid if rid > 0 else self._allot(key)
 
     def _allot(self, key: ResourceKey) -> int:
         rid = self._next
         self._next += 1
         self._stubs[rid] = key
+        self._allotted[key] = rid  # the shared dictionary forgets, and the table does not have it before the flush
         self._numbers.keep_rid(key, rid)
         return rid
 
@@ -239,6 +241,7 @@ class Batch:
         if self._parameters_change:
             follow(self._connection, self._parameters_change)
             self._parameters_change = {}
+        self._allotted.clear()
         for pending in (self._looked, self._changed, self._stubs, self._history, self._words, self._follow_ups):
             pending.clear()
 
