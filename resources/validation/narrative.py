@@ -37,7 +37,9 @@ _ATTRIBUTES = frozenset(
 )
 _PLAIN = re.compile(r'<div xmlns="http://www\.w3\.org/1999/xhtml">[^<>&\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*</div>')
 _LINKS = frozenset({"href", "src", "cite", "longdesc", "usemap"})
-_SCHEME = re.compile(r"[\s\x00-\x1f]*([A-Za-z][A-Za-z0-9+.\-]*)[\s\x00-\x1f]*:")
+_SPACE = re.compile(r"[\s\x00-\x1f]+")
+"""What browsers drop from links, wherever it is."""
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
 _SCHEMES = frozenset({"http", "https", "mailto", "tel", "ftp", "urn"})
 _STYLE = re.compile(r"expression\s*\(|javascript:|vbscript:|@import|behavior\s*:|-moz-binding|\\", re.IGNORECASE)
 
@@ -104,7 +106,7 @@ def _check(element: str, attribute: str, value: str) -> None:
     if attribute not in _ATTRIBUTES and attribute != "http://www.w3.org/XML/1998/namespace lang":
         raise _UnsafeError("the narrative has an attribute that is not allowed")
     if attribute in _LINKS:
-        found = _SCHEME.match(value)
+        found = _SCHEME.match(_SPACE.sub("", value))
         if found is None or found[1].lower() in _SCHEMES:
             return
         if element != "img" or re.match(r"data:image/(?:png|gif|jpeg|webp)[;,]", value) is None:
