@@ -46,6 +46,21 @@ async def current_version(service: Service, key: ResourceKey, if_match: str | No
     return current
 
 
+async def must_be_absent(service: Service, key: ResourceKey, if_none_match: str, narrowing: Narrowing) -> int:
+    """The expectation of `If-None-Match: *` on a write: nothing is current, also at commit. 412, or 400 for anything but `*`."""
+    if if_none_match.strip() != "*":
+        raise FhirError(400, "not-supported", "If-None-Match on an update is supported as * only")
+    stored = await service.store.read(key, narrowing)
+    if stored is not None and not stored.deleted:
+        raise exists_already(key)
+    return 0
+
+
+def exists_already(key: ResourceKey) -> FhirError:
+    """If-None-Match asks that there be no resource, and there is one."""
+    return FhirError(412, "conflict", f"{key} exists, and If-None-Match asks that it does not")
+
+
 async def retried(attempt: Callable[[], Awaitable[_T]]) -> _T:
     """Run `attempt` again while it loses races, a bounded number of times; then 409 with Retry-After."""
     for turn in range(RETRIES):

@@ -1,6 +1,6 @@
 """update: a new version of a resource, or its first under the client's id (update-as-create).
 
-Rules: the body's id is the URL's. If-Match guards the current version (412). Identical content makes no new version. A body
+Rules: the body's id is the URL's. If-Match guards the current version, `If-None-Match: *` that there is none (412). Identical content makes no new version. A body
 marked SUBSETTED is refused: it would erase what it left out.
 
 Specification: https://hl7.org/fhir/R4/http.html#update, #upsert
@@ -9,7 +9,7 @@ Specification: https://hl7.org/fhir/R4/http.html#update, #upsert
 from fhir_server.http.request import FhirRequest, refuse_parameters
 from fhir_server.http.response import FhirResponse
 from fhir_server.interactions.body import resource_of
-from fhir_server.interactions.conditions import current_version, precondition_failed
+from fhir_server.interactions.conditions import current_version, exists_already, must_be_absent, precondition_failed
 from fhir_server.interactions.prepare import checked, put, require_same_id, require_whole
 from fhir_server.interactions.service import Service
 from fhir_server.interactions.written import answer
@@ -28,14 +28,19 @@ async def update(service: Service, request: FhirRequest) -> FhirResponse:
     require_whole(resource)
     checked(service.preparer, resource)
     expected = await current_version(service, key, request.headers.get("if-match"), request.narrowing)
-    if expected is None:
+    if_none_match = request.headers.get("if-none-match")
+    if if_none_match is not None:
+        if expected is not None:
+            raise FhirError(400, "invalid", "If-Match and If-None-Match exclude each other")
+        expected = await must_be_absent(service, key, if_none_match, request.narrowing)
+    if not expected:
         await require_known(service, key, request.narrowing)
     try:
         (done,) = await service.store.commit(
             UnitOfWork((put(service.preparer, resource, key, "PUT", expected=expected),))
         )
     except Conflict:
-        raise precondition_failed(key) from None
+        raise (exists_already if expected == 0 else precondition_failed)(key) from None
     return answer(service, request, done, 201 if done.created else 200)
 
 

@@ -171,3 +171,14 @@ async def test_a_conditional_create_that_matches_several_is_412(client, patient)
 async def test_a_condition_that_says_nothing_is_400(client, patient, criteria):
     answer = await client.post("Patient", content=json.dumps(patient), headers={**FHIR, "If-None-Exist": criteria})
     assert answer.status_code == 400
+
+
+async def test_if_none_match_creates_and_never_overwrites(client, patient):
+    resource = {**patient, "id": f"own-{uuid.uuid4()}"}
+    answers = await asyncio.gather(
+        *(put(client, {**resource, "birthDate": f"2000-01-{day:02}"}, **{"If-None-Match": "*"}) for day in range(1, 11))
+    )
+    assert sorted(answer.status_code for answer in answers) == [201] + [412] * 9
+    assert (await put(client, resource, **{"If-None-Match": 'W/"1"'})).status_code == 400
+    await client.delete(f"Patient/{resource['id']}")
+    assert (await put(client, resource, **{"If-None-Match": "*"})).status_code == 201
