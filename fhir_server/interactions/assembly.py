@@ -112,12 +112,16 @@ def _statement(base: str, definitions: Definitions, registry: Registry, options:
     codes: dict[str, list[str]] = {"system": [], "type": []}
     for route in ROUTES:
         codes["type" if "{type}" in route.shape else "system"].extend(route.codes)
+    published = {(kind, f"${one.code}"): one.url for one in definitions.operations for kind in one.resources}
     return statement(
         base=base,
         version=version("fhir-server"),
         date=date,
         codes=codes,
         parameters={kind: registry.searchable(kind) for kind in definitions.resource_types},
-        operations=OPERATIONS,
+        operations={
+            (kind, name): published.get((kind, name), f"{base}/OperationDefinition/{kind}-{name[1:]}")
+            for kind, name in OPERATIONS
+        },
         options=options,
     )

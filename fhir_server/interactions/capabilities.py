@@ -42,16 +42,16 @@ def statement(
     date: str,
     codes: Mapping[str, Sequence[str]],
     parameters: Mapping[str, Iterable[Parameter]],
-    operations: Iterable[tuple[str, str]],
+    operations: Mapping[tuple[str, str], str],
     options: RestOptions,
 ) -> bytes:
     """The statement as JSON.
 
-    `codes`: interactions by level (`system`, `type`); `parameters`: what can be searched, by type; `operations`: type and `$name`.
+    `codes`: interactions by level (`system`, `type`); `parameters`: what can be searched, by type; `operations`: definition by type and `$name`.
     """
     named: dict[str, list[tuple[str, str]]] = {}
-    for kind, name in operations:
-        named.setdefault(kind, []).append((name[1:], f"{base}/OperationDefinition/{kind}-{name[1:]}"))
+    for (kind, name), definition in operations.items():
+        named.setdefault(kind, []).append((name[1:], definition))
     rows = {kind: sorted(found, key=lambda row: row.code) for kind, found in parameters.items()}
     revincludes = _revincludes(rows)
     return encoded(

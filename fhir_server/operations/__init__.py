@@ -9,10 +9,13 @@ from typing import Final
 from fhir_server.http.request import FhirRequest
 from fhir_server.http.response import FhirResponse
 from fhir_server.interactions.service import Service
+from fhir_server.operations.everything import everything
 from fhir_server.operations.reindex import reindex
 from resources.errors import FhirError
 
 OPERATIONS: Final[Mapping[tuple[str, str], Callable[[Service, FhirRequest], Awaitable[FhirResponse]]]] = {
+    ("Encounter", "$everything"): everything,
+    ("Patient", "$everything"): everything,
     ("SearchParameter", "$reindex"): reindex,
 }
 """(resource type, name) -> the operation on one resource of that type."""

@@ -17,6 +17,7 @@ from resources.errors import Issue
 from resources.json_format import Template
 from resources.model import ResourceKey
 from search.entries import Entries
+from search.everything import EverythingQuery
 from search.narrowing import Narrowing
 from search.query import Query
 
@@ -153,6 +154,15 @@ class HistoryPage:
 
 
 @dataclass(frozen=True, slots=True)
+class Collected:
+    """A page of everything about `owner` (None: not known; maybe a deletion); each row has its `position`. `more`: rows remain."""
+
+    owner: Stored | None
+    rows: tuple[Row, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Custom:
     """A custom search parameter: the SearchParameter's id, what it defines, its state, and the reason for any state but `ready`.
 
@@ -186,6 +196,9 @@ class ResourceStore(Protocol):
 
     async def search(self, query: Query, narrowing: Narrowing) -> Page:
         """A page of matches (all inside the narrowing, and so are includes, chains and counts)."""
+
+    async def everything(self, query: EverythingQuery, narrowing: Narrowing) -> Collected:
+        """A page of the owner's compartment and what its members refer to, without any other patient's data."""
 
     async def explain(self, query: Query, narrowing: Narrowing) -> tuple[str, ...]:
         """How the store runs the search: statements without values, their plans, sizes. For operators; the texts are the store's own."""

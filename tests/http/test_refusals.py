@@ -85,7 +85,7 @@ async def test_a_bad_resource_in_a_bundle_undoes_the_whole(client, body, status)
         pytest.param("GET", "patient/1", 404, "not-supported", id="types have their case"),
         pytest.param("GET", "Patient/1/2/3/4", 404, "not-found", id="a path of no form"),
         pytest.param("GET", "Patient/1/nonsense", 404, "not-found", id="an unknown third segment"),
-        pytest.param("GET", "Patient/1/$everything", 404, "not-supported", id="an operation"),
+        pytest.param("GET", "Patient/1/$nothing", 404, "not-supported", id="an operation"),
         pytest.param("POST", "$nonsense", 404, "not-supported", id="an unknown operation"),
         pytest.param("GET", "nonsense", 404, "not-supported", id="an unknown word"),
         pytest.param("PATCH", "Patient/1", 405, "not-supported", id="PATCH"),

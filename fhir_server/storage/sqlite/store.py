@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from fhir_server.storage.port import Custom, HistoryPage, HistoryQuery, Page, Stored, UnitOfWork, Written
+from fhir_server.storage.port import Collected, Custom, HistoryPage, HistoryQuery, Page, Stored, UnitOfWork, Written
 from fhir_server.storage.sqlite import queries, reading, searching
 from fhir_server.storage.sqlite.catalog import Catalog, Unloaded
 from fhir_server.storage.sqlite.connection import FileLock, SqliteOptions, connect
 from fhir_server.storage.sqlite.custom import Customs, customs, epoch, settle_words, words_settled
+from fhir_server.storage.sqlite.everything import everything
 from fhir_server.storage.sqlite.migrations import migrate
 from fhir_server.storage.sqlite.reader import Reader, Slow
 from fhir_server.storage.sqlite.writer import Outcome, Writer
 from resources.model import ResourceKey
+from search.everything import EverythingQuery
 from search.narrowing import Narrowing
 from search.query import Query
 
@@ -99,6 +101,21 @@ class SqliteStore:
             return searching.search(catalog, found, narrowing, self.options.include_limit)
 
         return await self._informed(lambda: self.reader.run(inline, whole, lambda: shape, snapshot=True))
+
+    async def everything(self, query: EverythingQuery, narrowing: Narrowing) -> Collected:
+        """See the port."""
+        part = 0 if query.after is None else query.after.part
+        shape = ("everything", part, query.types is None, query.start is None and query.end is None)
+
+        def whole(catalog: Catalog) -> Collected:
+            return everything(catalog, query, narrowing)
+
+        def inline(catalog: Catalog) -> Collected:
+            if self.reader.is_slow(shape):
+                raise Slow
+            return whole(catalog)
+
+        return await self.reader.run(inline, whole, lambda: shape, snapshot=True)
 
     async def _informed(self, read: Callable[[], Awaitable[_T]]) -> _T:
         """What `read` gives, once the concepts that it misses are loaded."""
