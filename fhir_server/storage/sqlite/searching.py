@@ -48,10 +48,11 @@ class Compiled:
 
 
 def compiled(query: Query, catalog: Catalog) -> Compiled:
-    """The query and its `others`, compiled; `shape` names what may be slow about them."""
-    parts = tuple(
-        (one, None if one.contained != "no" else dialect.page(one, catalog)) for one in (query, *query.others)
-    )
+    """The query and its `others`, compiled, types left out that never occurred; `shape` names what may be slow about them."""
+    queries = [query]
+    if query.others:
+        queries = [one for one in (query, *query.others) if catalog.type(one.type) > 0] or queries
+    parts = tuple((one, None if one.contained != "no" else dialect.page(one, catalog)) for one in queries)
     first = parts[0][1]
     shape = first.statements[0].sql if first is not None else "contained"
     return Compiled(parts, f"{shape}{query.total}{len(parts)}")
