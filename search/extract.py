@@ -9,7 +9,7 @@ Bundle, have entries of their own, under `(type, local id)`.
 Specification: https://hl7.org/fhir/R4/search.html, https://hl7.org/fhir/R4/compartmentdefinition.html
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from functools import partial
@@ -17,7 +17,8 @@ from typing import Any
 
 from resources import fhirpath
 from resources.definitions import Definitions
-from resources.fhirpath import Computed, Place
+from resources.errors import FhirError
+from resources.fhirpath import Computed, Place, Typed
 from resources.fhirpath_syntax import NotSimple
 from resources.model import Resource, ResourceKey
 from search import types
@@ -63,7 +64,8 @@ class Extractor:
 
     def extract(self, resource: Resource, key: ResourceKey) -> Entries:
         """The entries of a valid resource known as `key`."""
-        entries = self._entries(resource, key.id, resource.get("contained", ()))
+        local = {one["id"]: one["resourceType"] for one in resource.get("contained", ()) if "id" in one}
+        entries = self._entries(resource, key.id, local)
         plan = self._plan(key.type)
         inside = {
             entry.target for entry in entries.references if (entry.parameter, entry.target.type) in plan.compartments
@@ -71,10 +73,8 @@ class Extractor:
         entries.compartments = sorted(target for target in inside if "#" not in target.id)
         if plan.own_compartment and key not in inside:
             entries.compartments.append(key)
-        for local, inner in _inner(resource):
-            entries.contained[(inner["resourceType"], local)] = self._entries(
-                inner, key.id, resource.get("contained", ())
-            )
+        for name, inner in _inner(resource):
+            entries.contained[(inner["resourceType"], name)] = self._entries(inner, key.id, local)
         return entries
 
     def datatypes(self, parameter: Parameter) -> frozenset[str]:
@@ -86,10 +86,9 @@ class Extractor:
         """Pairs of parameter code and datatype that the definitions allow and no entry is made of."""
         return self._plan(type_name).unsupported
 
-    def _entries(self, resource: Resource, container: str, contained: Sequence[Resource]) -> Entries:
+    def _entries(self, resource: Resource, container: str, local: Mapping[str, str]) -> Entries:
         plan = self._plan(resource["resourceType"])
         entries = Entries()
-        local = {inner["id"]: inner["resourceType"] for inner in contained if "id" in inner} if contained else {}
         scope = Scope(resource, entries, container, resource["resourceType"], local, {})
         plan.run(resource, scope, 0)
         for one in plan.computed:
@@ -115,6 +114,14 @@ def _inner(resource: Resource) -> list[tuple[str, Resource]]:
         first = [entry["resource"] for entry in resource.get("entry", ())[:1] if "resource" in entry]
         inner.extend((str(one.get("id", "")), one) for one in first)
     return inner
+
+
+def _found(evaluate: Callable[[Resource], list[Typed]], resource: Resource) -> list[Typed]:
+    """What a general expression finds; ValueError where the engine marks a fault instead of raising it."""
+    found = evaluate(resource)
+    if any(isinstance(one.value, dict) and "$status" in one.value for one in found):
+        raise ValueError("a fault of the expression")
+    return found
 
 
 def _lists(entries: Entries) -> tuple[list[Any], ...]:
@@ -246,7 +253,14 @@ class _Planner:
         evaluate = fhirpath.general(parameter.expression)
 
         def run(scope: Scope) -> None:
-            for kind, value in evaluate(scope.resource):
+            try:
+                found = _found(evaluate, scope.resource)
+            except (
+                Exception
+            ) as error:  # the engine raises whatever an expression does to it; whose expression it was is told
+                said = f"Search parameter '{parameter.code}' ({parameter.url}) cannot be evaluated on this resource."
+                raise FhirError(422, "processing", said) from error
+            for kind, value in found:
                 maker = types.maker(parameter, parameter.code, kind, None, self.making)
                 if maker is not None:
                     maker(value, scope, 0)

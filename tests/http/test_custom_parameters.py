@@ -248,3 +248,11 @@ async def test_each_type_can_be_indexed(tmp_path, more, resource, query):
         await client.post("SearchParameter/eyes/$reindex")
         assert work(tmp_path)
         assert await found(client, f"Patient?eye-colour={query}") == ["a"]
+
+
+async def test_a_resource_on_which_it_cannot_be_evaluated_is_refused_by_its_name(tmp_path):
+    async with serving(tmp_path) as client:
+        assert (await put(client, parameter(expression="Patient.name.given.single()"))).status_code == 201
+        assert (await put(client, {**PATIENT, "name": [{"given": ["Ann"]}]})).status_code == 201
+        answer = await put(client, {**PATIENT, "name": [{"given": ["Ann", "Eve"]}]})
+        assert (answer.status_code, "'eye-colour'" in answer.text) == (422, True)
