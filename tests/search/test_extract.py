@@ -305,3 +305,25 @@ def test_every_synthea_resource_has_entries(extractor, shared_data):
             counts.append(sum(map(len, lists)))
     assert min(counts) >= 3
     assert statistics.median(counts) < 30
+
+
+def test_contained_resources_cost_the_same_each_however_many_there_are():
+    def counted(many):
+        contained = [Counting({"resourceType": "Organization", "id": f"o{at}"}) for at in range(many)]
+        Counting.looks = 0
+        Extractor(DEFINITIONS, Plain(), BASES).extract(
+            {"resourceType": "Patient", "contained": contained}, ResourceKey("Patient", "p")
+        )
+        return Counting.looks
+
+    assert counted(40) == 4 * counted(10)
+
+
+class Counting(dict):
+    """A resource that counts how often its members are looked up."""
+
+    looks = 0
+
+    def __getitem__(self, name):
+        Counting.looks += 1
+        return super().__getitem__(name)
