@@ -10,8 +10,9 @@ Specification: https://hl7.org/fhir/R4/search_filter.html
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Final
 
 from resources.errors import FhirError
@@ -20,6 +21,7 @@ from search.context import Search, find
 from search.parameters import COLUMNS, Parameter
 from search.query import (
     And,
+    CompositeTest,
     DateTest,
     Match,
     Node,
@@ -58,6 +60,11 @@ _OPERATORS: Final = {
     "special": (),
 }
 _STRING_MODES: Final = {"eq": "equals", "co": "contains", "sw": "begins", "ew": "ends"}
+_GROUPED: Final[Mapping[tuple[str, str], tuple[str, Mapping[str, str]]]] = {
+    ("Group", "characteristic"): ("characteristic-value", {"code": "characteristic", "value": "value"}),
+    ("DocumentReference", "relatesTo"): ("relationship", {"code": "relation", "target": "relatesto"}),
+}
+"""The additional parameters of the page that R4 has search parameters for: composite, parameters by member."""
 _TOKEN_MODIFIERS: Final = {"ss": "below", "sb": "above", "in": "in", "ni": "not-in"}
 
 Condition = Callable[[Search, str, str, str], Node | None]
@@ -162,10 +169,43 @@ class _Reader:
                 self.at = start
                 raise self.fault("has a type on what is no step of a path")
             return self.test(type_name, code)
+        if (type_name, code) in _GROUPED:
+            return self.grouped(type_name, *_GROUPED[type_name, code])
         parameter = find(self.search, type_name, code)
         if parameter.type != "reference":
             raise self.fault(f"steps through '{code}', which is of type {parameter.type}, not reference")
         return self.step(parameter, target, name)
+
+    def grouped(self, type_name: str, code: str, names: Mapping[str, str]) -> Node:
+        """`[name op value].name op value` on the members of one element: a tuple of the composite parameter `code`."""
+        if not self.take("["):
+            raise self.fault("has a name that needs a condition in brackets")
+        first = self.member(type_name, names)
+        self.space()
+        if not (self.take("]") and self.take(STEP)):
+            raise self.fault("has a condition in brackets that no '].name' follows")
+        second = self.member(type_name, names)
+        parameter = find(self.search, type_name, code)
+        found: list[Node] = []
+        for one, other in product(first, second):
+            tests = {match.parameter.url: match.test for match in (one, other)}
+            if len(tests) < len(parameter.components):
+                raise self.fault("names the same member in and behind the brackets")
+            found.append(Match(parameter, CompositeTest(tuple(tests[part.url] for part in parameter.components))))
+        return found[0] if len(found) == 1 else Or(tuple(found))
+
+    def member(self, type_name: str, names: Mapping[str, str]) -> list[Match]:
+        """The test of one member: alternatives."""
+        self.space()
+        name = self.word(_NAME, "the name of a member")
+        if name not in names:
+            raise self.fault(f"has '{name}', which is none of {', '.join(names)}")
+        node = self.test(type_name, names[name])
+        parts = node.parts if isinstance(node, Or) else (node,)
+        matches = [part for part in parts if isinstance(part, Match)]
+        if len(matches) < len(parts):
+            raise self.fault(f"tests '{name}' in a way that does not go with a tuple")
+        return matches
 
     def has(self, type_name: str, found: re.Match[str]) -> Node:
         """`_has:Type:reference:` and the rest of the path on who refers here."""
