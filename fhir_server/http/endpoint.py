@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from fhir_server.http.errors import error_response, unexpected_response
 from fhir_server.http.middleware import send_response
-from fhir_server.http.negotiation import preferences, response_format, truth
+from fhir_server.http.negotiation import preferences, require_plain, response_format, truth
 from fhir_server.http.request import FhirRequest, Pairs, query_pairs, split_general
 from fhir_server.http.routes import Route, RouteTable, route_of
 from fhir_server.interactions.service import Service
@@ -46,6 +46,8 @@ class FhirEndpoint:
             response_format(headers.get("accept"), named)
             prefer = preferences(headers.get("prefer"))
             payload = b"" if method in ("GET", "HEAD", "DELETE") else await _body(receive)
+            if payload and "content-encoding" in headers:
+                require_plain(headers["content-encoding"])
             request = FhirRequest(method, segments, query, headers, payload, EVERYTHING, prefer)
             scope["fhir_request"] = request
             response = await route.interaction(service, request)

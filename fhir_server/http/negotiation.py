@@ -114,6 +114,17 @@ def require_fhir_body(content_type: str | None) -> None:
         raise FhirError.many(refusal.status, refusal.issues)
 
 
+def require_plain(coding: str) -> None:
+    """415 for a body that was sent compressed."""
+    if coding.strip().lower() not in ("", "identity"):
+        raise FhirError(
+            415,
+            "not-supported",
+            "a body with Content-Encoding is not supported; send it as it is",
+            headers={"Accept-Encoding": "identity"},
+        )
+
+
 def is_form(content_type: str | None) -> bool:
     """Whether the body is a form (POST _search)."""
     return _media_type(content_type or "")[0] == "application/x-www-form-urlencoded"
