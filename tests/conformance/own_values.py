@@ -35,6 +35,15 @@ def parameters(kind):
     )
 
 
+def inside(resource, value) -> Iterator[Search]:
+    """The searches of the contained resource that a value refers to, as the ends of a chain: `Type.code=value`."""
+    text = value.get("reference", "") if isinstance(value, dict) else ""
+    for inner in resource.get("contained", ()):
+        if text == f"#{inner['id']}":
+            found = (one.query for one in searches(inner) if not one.query.startswith("_"))
+            yield from (Search(f"{inner['resourceType']}.{query}", False) for query in found)
+
+
 def composites(kind):
     rows = [row for row in DEFINITIONS.search_parameters if kind in row.bases and row.type == "composite"]
     return sorted({row.code for row in rows})
@@ -47,6 +56,8 @@ def searches(resource) -> Iterator[Search]:
         for value in values(resource, code):
             for modifier, text, exact in forms(kind, code, definition(kind, code).type, value):
                 yield Search(f"{code}{modifier}={quote(text, safe='')}", exact)
+            for one in inside(resource, value):
+                yield Search(f"{code}:{one.query}", False)
     for code in composites(kind):
         for text in tuples(resource, code):
             yield Search(f"{code}={quote(text, safe='')}", False)
@@ -56,6 +67,7 @@ def values(resource, code):
     """The values of a parameter; of a reference only those that its one target allows."""
     kind = resource["resourceType"]
     path = re.sub(r"hasExtension\(('[^']*')\)", r"extension(\1).exists()", expression(kind, code))
+    path = re.sub(r"^(Domain)?Resource\b", kind, path)
     only = reference.only_target(kind, code) if definition(kind, code).type == "reference" else None
     found = [value for value in reference.path(path)(resource) if value not in ({}, None) and not is_resource(value)]
     if only is None:
@@ -182,6 +194,9 @@ def quantities(value):
 
 def uris(value):
     yield "", escaped(value), True
+    if "|" in value:
+        yield "", value, True
+        yield "", value.partition("|")[0], False
     yield ":below", escaped(value), False
     yield ":above", escaped(value), False
 
