@@ -76,7 +76,9 @@ def matches(node: Node, entries: Entries, key: ResourceKey, updated: int) -> boo
         case Match(parameter, WordsTest() as test):
             return words.match(entries.words, _rows(parameter), test)
         case Match(test=MemberTest() | SubsumptionTest() | HierarchyTest()):
-            raise FhirError(400, "not-supported", "A criterion that looks at terminologies or hierarchies is not supported here.")
+            raise FhirError(
+                400, "not-supported", "A criterion that looks at terminologies or hierarchies is not supported here."
+            )
         case Match(parameter, test, identifier):
             return any(
                 types.match(entry, test) and _of_target(entry, parameter, identifier=identifier)

@@ -128,7 +128,7 @@ def _targets(element: Mapping[str, Any]) -> list[str]:
 def _binding(element: Mapping[str, Any]) -> str | None:
     binding = element.get("binding", {})
     if binding.get("strength") == "required":
-        return binding["valueSet"].partition("|")[0]
+        return str(binding["valueSet"]).partition("|")[0]
     most = {said.get("valueCanonical") for said in binding.get("extension", ()) if said["url"].endswith("maxValueSet")}
     is_code = [kind["code"] for kind in element.get("type", ())] == ["code"]
     return LANGUAGES if is_code and LANGUAGES in most else None
