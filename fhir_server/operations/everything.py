@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from fhir_server.http.negotiation import require_fhir_body
 from fhir_server.http.request import FhirRequest, Pairs
 from fhir_server.http.response import FhirResponse, validators
 from fhir_server.interactions.body import resource_of
@@ -75,8 +74,6 @@ def _behind(page: Collected) -> Cursor:
 
 def _posted(service: Service, request: FhirRequest, kind: str) -> Pairs:
     """The parameters of the body, as a URL would have them."""
-    if isinstance(request.payload, bytes):
-        require_fhir_body(request.headers.get("content-type"))
     known = PARAMETERS[kind]
     found: list[tuple[str, str]] = []
     given = resource_of(service, request, "Parameters").get("parameter", [])

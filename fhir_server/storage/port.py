@@ -155,7 +155,7 @@ class HistoryPage:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """A page of everything about `owner` (None: not known; maybe a deletion); each row has its `position`. `more`: rows remain."""
+    """A page of everything about `owner` (None: not known; maybe a deletion); the last row knows its `position`. `more`: rows remain."""
 
     owner: Stored | None
     rows: tuple[Row, ...]

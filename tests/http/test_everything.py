@@ -59,24 +59,31 @@ HOSPITAL = (
     {"resourceType": "Device", "id": "scanner"},
     {"resourceType": "Device", "id": "inner-b", "contained": [{"resourceType": "Device", "id": "d", "patient": ref("Patient/b")}],
      "parent": ref("#d")},
+    {"resourceType": "ServiceRequest", "id": "sb", "status": "active", "intent": "order", "subject": ref("Patient/b")},
+    {"resourceType": "ServiceRequest", "id": "sa", "status": "active", "intent": "order", "subject": ref("Patient/a")},
+    {"resourceType": "Task", "id": "tb", "status": "ready", "intent": "order", "focus": ref("ServiceRequest/sb")},
+    {"resourceType": "Task", "id": "ta", "status": "ready", "intent": "order", "focus": ref("ServiceRequest/sa")},
+    {"resourceType": "Binary", "id": "bin-a", "contentType": "text/plain", "data": "YQ=="},
+    {"resourceType": "Binary", "id": "bin-b", "contentType": "text/plain", "data": "Yg=="},
     {"resourceType": "Group", "id": "both", "type": "person", "actual": True, "managingEntity": ref("Organization/org"),
      "member": [{"entity": ref("Patient/a")}, {"entity": ref("Patient/b")}]},
     {"resourceType": "Group", "id": "only-b", "type": "person", "actual": True, "member": [{"entity": ref("Patient/b")}]},
     {"resourceType": "List", "id": "mixed", "status": "current", "mode": "working", "subject": ref("Patient/a"),
      "entry": [{"item": ref(name)} for name in (
          "Observation/oa", "Observation/ob", "Patient/b", "Device/pump-b", "Device/pump-a", "Device/scanner", "Device/inner-b",
-         "Group/only-b", "Encounter/eb", "Practitioner/doc")]},
+         "Group/only-b", "Encounter/eb", "Practitioner/doc", "Task/ta", "Task/tb", "Binary/bin-a")]},
     {"resourceType": "Provenance", "id": "shared", "recorded": "2020-03-04T00:00:00Z",
-     "target": [ref("Patient/a"), ref("Patient/b"), ref("Observation/oa"), ref("Observation/ob")],
+     "target": [ref("Patient/a"), ref("Patient/b"), ref("Observation/oa"), ref("Observation/ob"), ref("Binary/bin-b")],
      "agent": [{"who": ref("Practitioner/doc")}]},
 )  # fmt: skip
 
 OF_A = {
     "Patient/a", "Encounter/ea", "Observation/oa", "Observation/oa-late", "Observation/oa-undated", "MedicationRequest/ma",
-    "Group/both", "List/mixed", "Provenance/shared",
+    "Group/both", "List/mixed", "Provenance/shared", "ServiceRequest/sa",
 }  # fmt: skip
 REFERRED_BY_A = {
     "Organization/org", "Practitioner/doc", "Practitioner/late", "Location/ward", "Medication/drug", "Device/pump-a", "Device/scanner",
+    "Task/ta", "Binary/bin-a",
 }  # fmt: skip
 
 
@@ -110,7 +117,11 @@ async def asked(client, path="Patient/a", **parameters):
     return answer.json()
 
 
-async def walked(client, url):
+async def nothing():
+    """Between pages: nothing happens."""
+
+
+async def walked(client, url, between=nothing):
     """The addresses page by page."""
     pages = []
     while url:
@@ -119,6 +130,7 @@ async def walked(client, url):
         bundle = answer.json()
         pages.append([entry["fullUrl"].removeprefix(f"{BASE}/") for entry in bundle.get("entry", ())])
         url = next((link["url"] for link in bundle["link"] if link["relation"] == "next"), None)
+        await between()
     return pages
 
 
@@ -134,7 +146,7 @@ async def test_a_patient_comes_with_the_compartment_and_what_it_refers_to_and_no
 async def test_the_other_patient_has_the_shared_resources_too_and_nothing_of_the_first(hospital):
     found = names(await asked(hospital, "Patient/b"))
     assert found == {
-        "Patient/b", "Encounter/eb", "Observation/ob", "Observation/ob-astray", "Group/both", "Group/only-b", "Provenance/shared",
+        "Patient/b", "Encounter/eb", "Observation/ob", "Observation/ob-astray", "Group/both", "Group/only-b", "Provenance/shared", "ServiceRequest/sb",
         "Practitioner/doc", "Practitioner/doc-b", "Organization/org",
     }  # fmt: skip
 
@@ -288,7 +300,7 @@ async def test_everything_comes_once_while_others_write(tmp_path):
             for at in range(240)
         ]
         await send(client, [{"resourceType": "Patient", "id": "p"}, *doctors, *rows])
-        stop = asyncio.Event()
+        stop, turns = asyncio.Event(), asyncio.Queue()
 
         async def write(number):
             count = 0
@@ -299,15 +311,20 @@ async def test_everything_comes_once_while_others_write(tmp_path):
                 extra = observation(f"x{number}-{count % 9}", "p", performer=[ref(f"Practitioner/y{number}-{count}")])
                 await client.put(f"Observation/{extra['id']}", content=json.dumps(extra), headers=FHIR)
                 await client.delete(f"Observation/x{number}-{(count + 4) % 9}")
-            return count
+                turns.put_nowait(number)
+
+        async def written():
+            """Some rounds of writing have come to their end."""
+            for _ in range(4):
+                await asyncio.wait_for(turns.get(), 20)
 
         writers = [asyncio.create_task(write(number)) for number in range(4)]
         try:
             for count in (17, 60, 100):
-                pages = await walked(client, f"Patient/p/$everything?_count={count}")
+                pages = await walked(client, f"Patient/p/$everything?_count={count}", written)
                 found = [one for page in pages for one in page if "/x" not in one and "/y" not in one]
                 assert len(found) == 301
                 assert len(set(found)) == 301
         finally:
             stop.set()
-            assert min(await asyncio.gather(*writers)) > 0
+            await asyncio.gather(*writers)

@@ -6,8 +6,10 @@ members fill does not look at references.
 Specification: https://hl7.org/fhir/R4/patient-operation-everything.html
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from operator import itemgetter
+from typing import Any, Literal
 
 from fhir_server.storage.port import Collected, Row
 from fhir_server.storage.sqlite.catalog import Catalog
@@ -17,6 +19,8 @@ from search.dialects.sqlite.statement import Statement
 from search.everything import EverythingQuery, Place
 from search.narrowing import Narrowing
 
+Columns = tuple[Any, ...]
+"""Type number, rid, id, version, updated, method, body."""
 _NOBODY = -(1 << 61)
 """A row number that no patient has."""
 
@@ -32,14 +36,23 @@ def everything(catalog: Catalog, query: EverythingQuery, narrowing: Narrowing) -
         named = query.types is None or query.owner.type in query.types
         if named and (query.since is None or owner.updated >= query.since):
             rows.append(Row(owner, "match", Place(0, -1, -1)))
-    limit = query.count + 1
+    limit = query.count + 1 - len(rows)
+    members: list[Columns] = []
     if query.after is None or query.after.part == 0:
-        rows += _rows(catalog, dialect.members(query, patient, narrowing, catalog), limit - len(rows), 0)
+        members = _found(catalog, dialect.members(query, patient, narrowing, catalog), limit)
         query = replace(query, after=None)
-    if len(rows) < limit:
-        found = _rows(catalog, dialect.referred(query, patient, narrowing, catalog), limit - len(rows), 1)
-        rows += sorted(found, key=lambda row: row.position or ())
-    return Collected(owner, tuple(rows[: query.count]), len(rows) > query.count)
+    referred: list[Columns] = []
+    if len(members) < limit:
+        referred = _found(catalog, dialect.referred(query, patient, narrowing, catalog), limit - len(members))
+        referred.sort(key=itemgetter(1))
+    more = len(members) + len(referred) == limit
+    for part in (referred, members):
+        if more and part:
+            part.pop()
+            break
+    rows += _rows(catalog, members, 0)
+    rows += _rows(catalog, referred, 1)
+    return Collected(owner, tuple(rows), more)
 
 
 def _patient(catalog: Catalog, query: EverythingQuery) -> int:
@@ -52,8 +65,16 @@ def _patient(catalog: Catalog, query: EverythingQuery) -> int:
     return _NOBODY if found is None else int(found[0])
 
 
-def _rows(catalog: Catalog, statement: Statement, limit: int, part: int) -> list[Row]:
-    found = catalog.connection.execute(statement.sql, (*statement.values, limit)).fetchall()
+def _found(catalog: Catalog, statement: Statement, limit: int) -> list[Columns]:
+    return catalog.connection.execute(statement.sql, (*statement.values, limit)).fetchall()
+
+
+def _rows(catalog: Catalog, found: Sequence[Columns], part: int) -> list[Row]:
+    """The resources found; the last one knows its place."""
+    if not found:
+        return []
     mode: Literal["match", "include"] = "include" if part else "match"
-    name = catalog.type_name
-    return [Row(stored_row(name(row[0]), row), mode, Place(part, 0 if part else row[0], row[1])) for row in found]
+    rows = [Row(stored_row(catalog.type_name(columns[0]), columns), mode) for columns in found]
+    kind, rid, *_ = found[-1]
+    rows[-1] = rows[-1]._replace(position=Place(part, 0 if part else kind, rid))
+    return rows

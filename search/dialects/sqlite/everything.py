@@ -3,7 +3,8 @@
 
 Rules. The compartment table drives, in its own order; references are followed one step, from the members' own entries (not from
 those of contained resources). Another patient's data never comes: no other Patient, nothing that is in the compartments of others alone
-and, of what is in nobody's, nothing that refers to another patient. Access is a condition of every member that is shown or
+and, of what is in nobody's, nothing that refers to another patient or to what is another's alone; a Binary, which does not say whose it is, comes
+only by members that nobody shares. Access is a condition of every member that is shown or
 followed and of everything referred to.
 
 Columns of a statement: type number, then rid, id, version, updated, method, body. Its last value, the limit, is bound by the adapter.
@@ -66,6 +67,7 @@ def referred(query: EverythingQuery, patient: int, narrowing: Narrowing, catalog
             ("(c.type <> ? OR c.rid = c.owner)", (patients,)),
             *_member(query, patient, narrowing, catalog),
             ("x.rid = c.rid AND x.param > 0 AND x.target <> c.owner AND x.target > ?", (after,)),
+            (f"(x.kind <> ? OR {_OTHERS.format(rid='c.rid')})", (catalog.type("Binary"), patient, patients)),
         ]
     )
     wanted = _all(
@@ -92,10 +94,14 @@ def _fit(patient: int, patients: int) -> Sql:
         "NOT EXISTS (SELECT 1 FROM reference y INDEXED BY reference_rid WHERE y.rid = r.rid AND y.kind = ? AND y.target <> ?)"
         " AND NOT EXISTS (SELECT 1 FROM resource k INDEXED BY contained CROSS JOIN reference y INDEXED BY reference_rid"
         " WHERE k.container = r.rid AND y.rid = k.rid AND y.kind = ? AND y.target <> ?)"
+        " AND NOT EXISTS (SELECT 1 FROM reference y INDEXED BY reference_rid CROSS JOIN compartment o INDEXED BY compartment_rid"
+        " CROSS JOIN resource p WHERE y.rid = r.rid AND o.rid = y.target AND o.owner <> ? AND p.rid = o.owner AND p.type = ?"
+        " AND NOT EXISTS (SELECT 1 FROM compartment w WHERE w.owner = ? AND w.type = o.type AND w.rid = o.rid))"
     )
     own = _OWN.format(type="r.type", rid="r.rid")
     sql = f"(r.type <> ? OR r.rid = ?) AND ({own} OR ({_OTHERS.format(rid='r.rid')} AND {refers}))"
-    return sql, (patients, patient, patient, patient, patients, patients, patient, patients, patient)
+    seen = (patient, patient, patients, patients, patient, patients, patient, patient, patients, patient)
+    return sql, (patients, patient, *seen)
 
 
 def _member(query: EverythingQuery, patient: int, narrowing: Narrowing, catalog: Catalog) -> list[Sql]:
