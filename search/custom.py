@@ -24,6 +24,20 @@ from search.types.making import Making
 
 _CODE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _ABSTRACT: Final = frozenset({"Resource", "DomainResource"})
+_LITERAL: Final = re.compile(r"'(?:[^'\\]|\\.)*'|/\*.*?\*/|//[^\n]*", re.DOTALL)
+_CALL: Final = re.compile(r"([A-Za-z_]\w*)`?\s*\(")
+_CALLS: Final = frozenset(
+    re.findall(
+        r"\w+",
+        """all allTrue and anyTrue as children contains count distinct div empty endsWith exists extension first hasExtension hasValue
+        implies in indexOf is last length lower mod not ofType or resolve single skip startsWith substring tail take toDate toDateTime
+        toDecimal toInteger toString trim upper where xor""",
+    )
+)
+"""What an expression may call (operators may stand before a parenthesis): work in proportion to the resource. Regular
+expressions, projections, recursion and the whole resource within a criterion let one parameter stop the server."""
+_MOST_LETTERS: Final = 4000
+_MOST_DEPTH: Final = 8
 _SAMPLE: Final = "Patient"
 """Stands for every type where a parameter is on an abstract one."""
 
@@ -106,6 +120,11 @@ def _faults(
             f"the search parameter {missing[0]} is not known here" if missing else "a composite has components",
         )
         return
+    for at, one in enumerate(definition.components):
+        costly = _costly(one.expression)
+        if costly:
+            yield f"component[{at}].expression", costly
+            return
     reasons = {}
     for base in dict.fromkeys(concrete(definition)):
         parameter = trial.custom(base, definition)
@@ -119,6 +138,9 @@ def _fault(parameter: Parameter, definitions: Definitions) -> str:
     """Why nothing can be indexed of a parameter on its type; "" when something can."""
     if parameter.expression is None:
         return "the expression says nothing"
+    costly = _costly(parameter.expression)
+    if costly:
+        return costly
     try:
         found = fhirpath.places(parameter.expression, parameter.base, definitions)
     except NotSimple:
@@ -134,6 +156,23 @@ def _fault(parameter: Parameter, definitions: Definitions) -> str:
     if any(_makes(parameter, kind, making) for kind in kinds):
         return ""
     return f"the expression finds {', '.join(kinds)}, which a {parameter.type} parameter cannot index"
+
+
+def _costly(expression: str) -> str:
+    """Why evaluating the expression might not end soon, "" when it does."""
+    if len(expression) > _MOST_LETTERS:
+        return f"the expression has more than {_MOST_LETTERS} letters"
+    bare = _LITERAL.sub(" ", expression)
+    depth = deepest = 0
+    for letter in bare:
+        depth += (letter in "([") - (letter in ")]")
+        deepest = max(deepest, depth)
+    if deepest > _MOST_DEPTH:
+        return "the expression is nested too deeply"
+    if "%" in bare:
+        return "the expression has a variable, which is not supported"
+    others = sorted({name for name in _CALL.findall(bare) if name not in _CALLS})
+    return f"the expression calls {', '.join(others)[:200]}, which is not supported" if others else ""
 
 
 def _makes(parameter: Parameter, kind: str, making: Making) -> bool:

@@ -154,6 +154,13 @@ async def test_a_parameter_that_goes_takes_its_rows_along(tmp_path, end):
     [
         ({"expression": "Patient.extension("}, "does not parse"),
         ({"expression": "Patient.nothing"}, "finds nothing"),
+        ({"expression": "Patient.name.where(family.matches('^(a+)+$')).family"}, "calls matches"),
+        ({"expression": "Patient.name.family.matches /* ' */ ('^(a+)+$') /* ' */"}, "calls matches"),
+        ({"expression": "Patient.name.family.`replaceMatches`('(a+)+$', 'x')"}, "calls replaceMatches"),
+        ({"expression": "Patient.name.given.select($this & $this).select($this & $this)"}, "calls select"),
+        ({"expression": "Patient.name.where(%resource.name.where(%resource.name.exists()).exists())"}, "a variable"),
+        ({"expression": "(" * 400 + "Patient.gender" + ")" * 400}, "nested too deeply"),
+        ({"expression": "Patient" + ".name" * 1000}, "more than 4000 letters"),
         ({"expression": "Observation.code"}, "the expression says nothing"),
         (
             {"expression": "Patient.birthDate", "type": "quantity"},
@@ -168,6 +175,19 @@ async def test_a_parameter_that_goes_takes_its_rows_along(tmp_path, end):
                 "component": [{"definition": "http://own.org/none", "expression": "gender"}],
             },
             "http://own.org/none is not known here",
+        ),
+        (
+            {
+                "expression": "Patient.name",
+                "type": "composite",
+                "component": [
+                    {
+                        "definition": "http://hl7.org/fhir/SearchParameter/individual-family",
+                        "expression": "family.replaceMatches('(a+)+$', 'x')",
+                    }
+                ],
+            },
+            "calls replaceMatches",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
