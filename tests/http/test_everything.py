@@ -221,15 +221,6 @@ async def test_pages_of_a_post_are_linked_by_get(hospital):
     assert {*names(first), *(one for page in rest for one in page)} == OF_A | REFERRED_BY_A
 
 
-async def test_a_batch_may_ask_for_it(hospital):
-    entry = {"request": {"method": "GET", "url": "Patient/a/$everything?_type=Observation"}}
-    bundle = {"resourceType": "Bundle", "type": "batch", "entry": [entry]}
-    answer = (await hospital.post("", content=json.dumps(bundle), headers=FHIR)).json()
-    (found,) = answer["entry"]
-    assert found["response"]["status"].startswith("200"), found
-    assert names(found["resource"]) == {"Observation/oa", "Observation/oa-late", "Observation/oa-undated"}
-
-
 async def test_a_cursor_is_good_for_its_own_question_alone(hospital):
     first = await asked(hospital, _count=3)
     (following,) = [link["url"] for link in first["link"] if link["relation"] == "next"]
