@@ -44,6 +44,13 @@ def inside(resource, value) -> Iterator[Search]:
             yield from (Search(f"{inner['resourceType']}.{query}", False) for query in found)
 
 
+def by(parameter, resource) -> Iterator[str]:
+    """The searches by one SearchParameter resource that a resource must be found by."""
+    for value in reference.path(parameter["expression"])(resource):
+        for modifier, text, _ in forms("", "", parameter["type"], value):
+            yield f"{parameter['code']}{modifier}={quote(text, safe='')}"
+
+
 def composites(kind):
     rows = [row for row in DEFINITIONS.search_parameters if kind in row.bases and row.type == "composite"]
     return sorted({row.code for row in rows})
@@ -81,9 +88,9 @@ def is_resource(value):
 
 
 def forms(kind, code, form, value) -> Iterator[tuple[str, str, bool]]:
-    """(modifier, value, exact) of the searches by one value of a parameter of type `form`."""
+    """(modifier, value, exact) of the searches by one value of a parameter of type `form`; no code: not of a published one."""
     if form == "token":
-        implicit = system_of(kind, code, value) if isinstance(value, str) else ""
+        implicit = system_of(kind, code, value) if code and isinstance(value, str) else ""
         return tokens(value, implicit)
     if form == "reference":
         return references(value)
@@ -244,7 +251,7 @@ def component(resource, whole, one):
         if not part.startswith("%resource"):
             path = f"{whole}.{path}"
         for value in reference.path(path)(resource):
-            for modifier, text, _ in forms("", "", form, value) if form != "token" else tokens(value, ""):
+            for modifier, text, _ in forms("", "", form, value):
                 if not modifier and not text.endswith("|"):
                     yield text
 

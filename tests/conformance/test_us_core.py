@@ -1,6 +1,7 @@
 """Every example of US Core is stored by PUT, in the order of their references, and found by each of its own values.
 
-Quick: every eighth example of each type. Full: all. The counts of searches are printed (`-rP` shows them).
+Its own search parameters that R4 does not have are taken as they are published, reindexed, and find what they should.
+Quick: every eighth example. Full: all. The counts of searches are printed (`-rP` shows them).
 """
 
 import json
@@ -12,13 +13,19 @@ from urllib.parse import unquote
 
 import pytest
 
+from fhir_server.interactions import parameters
 from tests.conformance import own_values
 from tests.http.conftest import FHIR, serving
+from tests.http.test_custom_parameters import work
 
 pytestmark = [pytest.mark.anyio, pytest.mark.shared]
 EXAMPLE = re.compile(r"(package/)?example/[^/.][^/]*\.json")
+PARAMETER = re.compile(r"(package/)?SearchParameter-[^/]*\.json")
 EXAMPLES = {"6.1.0": 183, "7.0.0": 214}
 SHARE = 8
+OWN = 7
+"""Search parameters of either version whose codes R4 does not have."""
+KINDS = ("Patient", "Condition", "CareTeam", "Goal", "Encounter")
 
 
 @pytest.fixture
@@ -26,12 +33,12 @@ def anyio_backend():
     return "asyncio"
 
 
-def examples(shared_data, version):
-    """The examples as they are written, by `Type/id`."""
+def examples(shared_data, version, names=EXAMPLE):
+    """The examples (or what else has such names) as they are written, by `Type/id`."""
     found = {}
     with tarfile.open(shared_data / "us-core" / f"hl7.fhir.us.core-{version}.tgz") as archive:
         for member in archive:
-            if EXAMPLE.fullmatch(member.name):
+            if names.fullmatch(member.name):
                 body = archive.extractfile(member).read()
                 resource = own_values.decoded(body)
                 found[f"{resource['resourceType']}/{resource['id']}"] = body
@@ -118,3 +125,29 @@ async def test_every_example_of_us_core_is_found_by_each_of_its_own_values(tmp_p
     assert len(bodies) == count
     async with serving(tmp_path) as client:
         assert len(await check(client, bodies)) > 5_000
+
+
+@pytest.mark.parametrize("version", EXAMPLES)
+async def test_the_search_parameters_of_us_core_itself_find_its_examples(tmp_path, shared_data, version, monkeypatch):
+    monkeypatch.setattr(parameters, "LOOK_EVERY", 0.0)
+    bodies = examples(shared_data, version)
+    chosen = {name: bodies[name] for name in bodies if name.partition("/")[0] in KINDS}
+    async with serving(tmp_path) as client:
+        resources = await stored(client, chosen)
+        published = await stored(client, examples(shared_data, version, PARAMETER))
+        assert len(published) > 100
+        own = [one for one in published.values() if own_values.definition(one["base"][0], one["code"]) is None]
+        assert len(own) == OWN
+        found = Counter()
+        for one in own:
+            assert (await client.post(f"SearchParameter/{one['id']}/$reindex")).status_code == 202
+            while work(tmp_path):
+                pass
+            for name, resource in resources.items():
+                if resource["resourceType"] not in one["base"]:
+                    continue
+                for query in own_values.by(one, resource):
+                    assert name in await found_by(client, resource["resourceType"], query), (name, query)
+                    found[one["code"]] += 1
+        assert set(found) == {one["code"] for one in own}, "a parameter of which no example has a value"
+        print(f"{found.total()} searches by {len(own)} parameters of US Core {version}: {dict(found)}")  # noqa: T201
