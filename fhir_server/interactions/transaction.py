@@ -180,7 +180,7 @@ async def _target(service: Service, entry: Entry, narrowing: Narrowing) -> Targe
             return Target(entry, ResourceKey(kind, service.new_id()), 0)
         found = await find(service, kind, criteria, narrowing, "ifNoneExist")
         if found.match is not None:
-            return Target(entry, found.match.key, found=found.match)
+            return Target(entry, found.match.key, found=found.match, guard=found.guard)
         return Target(entry, ResourceKey(kind, service.new_id()), 0, guard=found.guard)
     except FhirError as error:
         raise placed(error, entry) from None
@@ -195,7 +195,7 @@ def _require_distinct(targets: Sequence[Target]) -> None:
         if before is not target and (before.found is None or target.found is None):
             said = f"entries {before.entry.index} and {target.entry.index} are both about {target.key}"
             raise at(target.entry, 400, "duplicate", said)
-        if target.guard is not None:
+        if target.guard is not None and target.found is None:
             before = conditions.setdefault(target.guard.unique, target)
             if before is not target:
                 said = f"entries {before.entry.index} and {target.entry.index} have the same ifNoneExist"

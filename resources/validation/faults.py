@@ -12,6 +12,10 @@ BUSINESS: Final = frozenset({"code-invalid", "invariant", "business-rule"})
 """Issue codes of faults that are no faults of structure: answered 422, everything else 400."""
 
 
+MOST: Final = 1000
+"""Issues that one answer shows."""
+
+
 class Fault(NamedTuple):
     """A fault: where (`.name[0].given[1]`, relative), the issue type's code, what is wrong. `null`: it is a null in an array."""
 
@@ -37,6 +41,10 @@ def status_of(issues: Sequence[Issue]) -> int:
 
 
 def raise_for(issues: Sequence[Issue]) -> None:
-    """Raise FhirError with all issues, 400 or 422; nothing when there are none."""
-    if issues:
-        raise FhirError.many(status_of(issues), issues)
+    """Raise FhirError with all issues, 400 or 422; nothing when there are none. Beyond `MOST` their number is told."""
+    if not issues:
+        return
+    shown = list(issues[:MOST])
+    if len(issues) > MOST:
+        shown.append(Issue("error", issues[MOST].code, f"and {len(issues) - MOST} more faults"))
+    raise FhirError.many(status_of(issues), shown)

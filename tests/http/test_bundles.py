@@ -6,6 +6,9 @@ import uuid
 
 import pytest
 
+from fhir_server.storage.port import Delete, UnitOfWork
+from fhir_server.storage.sqlite.store import SqliteStore
+from resources.model import ResourceKey
 from tests.http.conftest import BASE, FHIR, issue_of, made
 
 pytestmark = pytest.mark.anyio
@@ -348,3 +351,25 @@ async def test_a_large_transaction_lets_others_run(client, patient):
     await done(client, *entries)
     watcher.cancel()
     assert len(gaps) > 10
+
+
+async def test_what_a_conditional_create_found_must_still_be_there_at_the_commit(client, mark, monkeypatch):
+    there = await made(client, identified(mark))
+    commit, raced = SqliteStore.commit, []
+
+    async def racing(store, unit):
+        if not raced:
+            raced.append(await commit(store, UnitOfWork((Delete(ResourceKey("Patient", there["id"])),))))
+        return await commit(store, unit)
+
+    monkeypatch.setattr(SqliteStore, "commit", racing)
+    answers = await done(
+        client,
+        entry("POST", "Patient", identified(mark), "urn:uuid:6f4c9c0e-8d0c-4a53-8a5b-3d5e5a0f7c55", ifNoneExist=f"identifier=urn:test|{mark}"),
+        entry("POST", "Basic", {"resourceType": "Basic", "code": {"text": "x"}, "subject": {"reference": "urn:uuid:6f4c9c0e-8d0c-4a53-8a5b-3d5e5a0f7c55"}}),
+        Prefer="return=representation",
+    )  # fmt: skip
+    assert raced
+    assert statuses(answers) == ["201", "201"]
+    assert answers[1]["resource"]["subject"]["reference"] == f"Patient/{answers[0]['resource']['id']}"
+    assert answers[0]["resource"]["id"] != there["id"]

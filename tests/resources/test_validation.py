@@ -219,3 +219,11 @@ def test_us_core_examples_are_valid(path):
 )
 def test_very_many_faults_cost_no_more_than_their_number(resource):
     assert len(VALIDATOR.validate(resource)) == 30_000
+
+
+def test_one_answer_shows_a_thousand_faults_and_counts_the_rest():
+    issues = Validator(load()).validate({"resourceType": "Patient", **{f"x{number}": 1 for number in range(1500)}})
+    with pytest.raises(FhirError) as raised:
+        raise_for(issues)
+    assert len(raised.value.issues) == 1001
+    assert raised.value.issues[-1].diagnostics == "and 500 more faults"
