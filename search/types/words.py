@@ -25,6 +25,8 @@ _MARKUP = re.compile(r"<!--.*?-->|<[^>]*>", re.DOTALL)
 _TOKEN = re.compile(r'"([^"]*)"|([()])|([^\s()"]+)')
 _DATA: Final = frozenset({"data", "resourceType"})
 _DEEPEST: Final = 50
+_MOST: Final = 200
+"""Words and phrases of one value."""
 
 
 def node(parameter: Parameter, value: str) -> Node:
@@ -33,6 +35,8 @@ def node(parameter: Parameter, value: str) -> Node:
     tokens = [(found[1], found[2] or "", found[3] or "") for found in _TOKEN.finditer(text)]
     if text.count('"') % 2:
         raise values.invalid(parameter.code, value, "has a quote that is not closed")
+    if len(tokens) > 2 * _MOST or len(_words(text)) > _MOST:
+        raise values.invalid(parameter.code, value[:100], f"has more than {_MOST} words")
     try:
         found, rest = _or(parameter, tokens, 0)
     except ValueError as fault:

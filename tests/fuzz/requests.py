@@ -114,6 +114,30 @@ HEADERS: dict[str, list[bytes]] = {
     "origin": [b"https://app.example", b"null", b"\xff"],
     "host": [b"evil.example", b"", b"\xff"],
 }  # fmt: skip
+OPERATORS = [
+    "eq",
+    "ne",
+    "co",
+    "sw",
+    "ew",
+    "gt",
+    "lt",
+    "ge",
+    "le",
+    "ap",
+    "sa",
+    "eb",
+    "pr",
+    "po",
+    "ss",
+    "sb",
+    "in",
+    "ni",
+    "re",
+    "xx",
+    "",
+]
+JOINS = [" and ", " or ", " and not ", "and", " ", ") or (", "]", " not(", ""]
 METHODS = ["GET"] * 6 + ["POST"] * 5 + ["PUT"] * 4 + ["DELETE", "DELETE", "HEAD", "PATCH", "OPTIONS", "FOO", "get"]
 
 
@@ -192,6 +216,10 @@ class Fuzz:
         for _ in range(rng.choice([0, 1, 1, 1, 2, 2, 3, 6])):
             row = rng.choice(self.rows[kind])
             name = row.code if rng.random() < 0.7 else rng.choice(SPECIAL_PARAMETERS)
+            if rng.random() < 0.06:
+                pairs.append(b"_filter=" + escaped(rng, self.filter(rng, kind)))
+            if rng.random() < 0.06:
+                pairs.append(self.include(rng, kind))
             if rng.random() < 0.25:
                 name = f"{name}:{rng.choice(MODIFIERS)}"
             if rng.random() < 0.08:
@@ -204,6 +232,38 @@ class Fuzz:
             pairs.append(escaped(rng, name) + rng.choice([b"=", b"=", b"=", b"=", b"==", b""]) + escaped(rng, value))
         text = rng.choice([b"&", b"&", b"&", b"&", b";", b"&&"]).join(pairs)
         return change_bytes(rng, text) if rng.random() < 0.1 else text
+
+    def filter(self, rng: Random, kind: str) -> str:
+        """A `_filter` of a few conditions, its brackets perhaps in the wrong places."""
+        text = ""
+        for _ in range(rng.choice([1, 1, 2, 3, 5, 60])):
+            row = rng.choice(self.rows[kind])
+            other = rng.choice(self.rows[rng.choice(self.types)]).code
+            paths = [
+                row.code,
+                row.code,
+                row.code,
+                f"{row.code}.{other}",
+                f"{row.code}[{other} pr true].{other}",
+                f"_has:{kind}:{row.code}:{other}",
+                "",
+            ]
+            value = rng.choice(FITTING[row.type]) if rng.random() < 0.6 else self.value(rng)
+            value = json.dumps(value) if rng.random() < 0.3 else value
+            condition = f"{rng.choice(paths)} {rng.choice(OPERATORS)} {value}"
+            text += rng.choice(["{}", "{}", "({})", "not ({})", "not({})", "(({})", "[{}]"]).format(
+                condition
+            ) + rng.choice(JOINS[:3])
+        return text.removesuffix(" and ").removesuffix(" or ") + (rng.choice(JOINS) if rng.random() < 0.2 else "")
+
+    def include(self, rng: Random, kind: str) -> bytes:
+        """An include that may follow anything."""
+        name = rng.choice(["_include", "_revinclude"]) + rng.choice(["", "", ":iterate", ":recurse", ":x"])
+        source = kind if rng.random() < 0.6 else rng.choice(self.types)
+        references = [row.code for row in self.rows[source] if row.type == "reference"] or ["x"]
+        target = rng.choice(["", "", f":{rng.choice(self.types)}", ":*"])
+        value = f"{source}:{rng.choice([*references, '*'])}{target}"
+        return f"{name}={value}".encode()
 
     def value(self, rng: Random) -> str:
         """A value that may fit nothing, or a text of the data."""

@@ -186,3 +186,15 @@ async def test_switched_on_over_data_they_wait_for_their_reindex(tmp_path):
         assert "search.full_text" in (await client.get("Condition?_text=bone")).text
     async with running(tmp_path, search=SearchLimits(full_text=True)) as client:
         assert "--parameter _text" in (await client.get("Condition?_text=bone")).text
+
+
+@pytest.mark.anyio
+async def test_more_words_than_a_search_can_hold_are_refused(tmp_path):
+    async with running(tmp_path, search=SearchLimits(full_text=True)) as client:
+        assert (await client.get("Patient?_content=" + "+".join(f"w{at}" for at in range(200)))).status_code == 200
+        one = "_content=" + "+".join(f"w{at}" for at in range(201))
+        many = "&".join("_content=" + "+".join(f"w{at}x{of}" for at in range(200)) for of in range(8))
+        for query in (one, many):
+            answer = await client.get(f"Patient?{query}")
+            assert answer.status_code == 400, answer.text
+            assert "more" in answer.json()["issue"][0]["diagnostics"]

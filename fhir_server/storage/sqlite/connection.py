@@ -8,6 +8,7 @@ Specification: https://www.sqlite.org/pragma.html, https://www.sqlite.org/wal.ht
 
 import fcntl
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from pathlib import Path
 
 from resources.errors import FhirError
 from search.types.near import distance
+
+_TOO_LARGE = re.compile("Expression tree is too large|too many SQL variables|parser stack overflow|too many terms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,9 @@ def connect(path: Path, options: SqliteOptions, *, read_only: bool = False) -> s
 
 
 def unavailable(error: sqlite3.Error) -> FhirError:
-    """What the client sees when the file system fails: 503, with SQLite's own short message."""
+    """What the client sees: 400 when its search is too large a statement; 503 with SQLite's own short message when the file system fails."""
+    if _TOO_LARGE.search(str(error)):
+        return FhirError(400, "too-costly", "The search has more conditions than one statement can hold; ask for less")
     return FhirError(503, "transient", f"The store cannot be used now: {error}", headers={"Retry-After": "5"})
 
 
