@@ -109,6 +109,24 @@ async def test_units_that_wait_together_share_one_commit(store):
     assert len(commits) <= 3
 
 
+async def test_units_of_one_turn_of_the_loop_share_one_commit(store):
+    before = sum(store.writer.sizes.counts)
+    await asyncio.gather(*(store.commit(write(f"turn{n}")) for n in range(16)))
+    assert sum(store.writer.sizes.counts) == before + 1
+
+
+async def test_a_unit_given_just_before_the_end_is_answered(path):
+    store = SqliteStore.open(path)
+    await store.commit(write("first"))
+    late = asyncio.ensure_future(store.commit(write("late")))
+    await asyncio.sleep(0)
+    store.writer.stop()
+    with pytest.raises(FhirError) as raised:
+        await late
+    assert raised.value.status == 503
+    store.reader.close()
+
+
 async def test_a_unit_with_a_fault_fails_alone(store):
     class Broken:
         def body(self, version, updated):

@@ -49,6 +49,7 @@ class Writer:
         self._catalog = Catalog(self._connection, Numbers())
         self._busy = threading.Lock()
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._turns: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
         self._thread: threading.Thread | None = None
         self._closed = False
         self.sizes = Histogram(SIZES)
@@ -73,8 +74,20 @@ class Writer:
             self._thread.start()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[tuple[Written, ...]] = loop.create_future()
-        self._queue.put(_Waiting(unit, loop, future))
+        turn = self._turns.setdefault(loop, [])
+        if not turn:
+            loop.call_soon(self._hand_over, loop)
+        turn.append(_Waiting(unit, loop, future))
         return await future
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Queue what one turn of the loop has gathered, so that its units share a commit instead of waiting for the first one's."""
+        turn = self._turns.pop(loop)
+        if self._closed:
+            _tell(turn, [FhirError(503, "transient", _CLOSED)] * len(turn))
+            return
+        for waiting in turn:
+            self._queue.put(waiting)
 
     def commit_all(self, units: Sequence[UnitOfWork]) -> list[Outcome]:
         """Commit the units in one transaction, in the calling thread; each gets what it wrote, or its exception."""
@@ -164,6 +177,10 @@ class Writer:
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join()
+        # what was handed over behind the end is told that nobody will commit it
+        while not self._queue.empty():
+            if (late := self._queue.get()) is not None:
+                _tell([late], [FhirError(503, "transient", _CLOSED)])
         with self._busy:
             self._connection.close()
             self._lock.close()
