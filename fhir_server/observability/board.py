@@ -1,13 +1,14 @@
 """Shared memory in which every process of a server shows its counts, so that any worker can answer `/metrics` for all of them.
 
 The supervisor makes it before the first fork: no file, no disk, no locks. Each process has a slot with two pages; it writes the
-page that is not shown and then shows it, so a reader sees whole pages only. A process that is started again finds what its
+page that is not shown and then shows it. The head is not written in one piece, so a page counts when its checksum is right. A process that is started again finds what its
 predecessor counted in its slot and goes on from there, so that counters never fall while the server runs.
 """
 
 import mmap
 import os
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,9 @@ from fhir_server.observability.metrics import Counts, Source, add, decode, encod
 PAGE = 1 << 20
 """Bytes of one page: about 10,000 kinds of requests. Memory that is not written is not taken."""
 
-_HEAD = struct.Struct("<QQQ")  # process id, which page (low bit) and how often shown, length
+_HEAD = struct.Struct("<QQQQ")  # process id, which page (low bit) and how often shown, length and CRC-32 of the page
+_LOOKS = 10_000
+"""How often a reader looks for a whole page: a writer that was killed while it wrote the head leaves none."""
 _SLOT = mmap.PAGESIZE + 2 * PAGE
 
 
@@ -68,23 +71,23 @@ class Board:
         if len(body) > PAGE:
             body = encode(without_types(counts))
         start = self._mine * _SLOT
-        _, turn, _ = _HEAD.unpack_from(self._memory, start)
+        _, turn, _, _ = _HEAD.unpack_from(self._memory, start)
         page = start + mmap.PAGESIZE + PAGE * ((turn + 1) % 2)
         self._memory[page : page + len(body)] = body
-        _HEAD.pack_into(self._memory, start, os.getpid(), turn + 1, len(body))
+        _HEAD.pack_into(self._memory, start, os.getpid(), turn + 1, len(body), zlib.crc32(body))
 
     def shown(self) -> list[Shown]:
         """What all processes show; those that never ran are left out."""
         found = []
         for number, role in enumerate(self._roles):
             start = number * _SLOT
-            while True:
-                head = _HEAD.unpack_from(self._memory, start)
-                pid, turn, length = head
+            for _ in range(_LOOKS):
+                pid, turn, length, checksum = _HEAD.unpack_from(self._memory, start)
                 page = start + mmap.PAGESIZE + PAGE * (turn % 2)
-                body = self._memory[page : page + length]
-                if _HEAD.unpack_from(self._memory, start) == head:
+                body = self._memory[page : page + min(length, PAGE)]
+                if not pid:
                     break
-            if pid:
-                found.append(Shown(role, pid, decode(body)))
+                if body and zlib.crc32(body) == checksum:
+                    found.append(Shown(role, pid, decode(body)))
+                    break
         return found
