@@ -25,6 +25,7 @@ from resources.definitions.model import (
     SearchParameterDefinition,
     TypeDefinition,
     ValueSetCodes,
+    operation_of,
 )
 
 _FOLDER = Path(__file__).parent / "r4"
@@ -170,10 +171,7 @@ class Definitions:
     @cached_property
     def operations(self) -> tuple[OperationDefinition, ...]:
         """The 46 operations, sorted by URL. HL7's R4 package states affectsState for none of them, so it is False for all."""
-        return tuple(
-            OperationDefinition(url, code, system, kind, instance, tuple(resources), affects)
-            for url, code, system, kind, instance, resources, affects in self._search["operations"]
-        )
+        return tuple(operation_of(row) for row in self._search["operations"])
 
     @cached_property
     def required_value_sets(self) -> frozenset[str]:

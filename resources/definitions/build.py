@@ -87,20 +87,22 @@ def _search(package: Package) -> dict[str, Any]:
         for c in package["CompartmentDefinition"]
         if c["id"] != "example"
     }
-    operations = [
-        [
-            o["url"],
-            o["code"],
-            o["system"],
-            o["type"],
-            o["instance"],
-            o.get("resource", []),
-            o.get("affectsState", False),
-        ]
-        for o in package["OperationDefinition"]
-        if o["id"] != "example"
-    ]
-    return {"parameters": sorted(parameters), "compartments": compartments, "operations": sorted(operations)}
+    operations = [_operation(o) for o in package["OperationDefinition"] if o["id"] != "example"]
+    operations.sort(key=lambda operation: str(operation["url"]))
+    return {"parameters": sorted(parameters), "compartments": compartments, "operations": operations}
+
+
+def _operation(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of an OperationDefinition that `operation_of` reads."""
+    facts = ("url", "code", "system", "type", "instance", "resource", "affectsState")
+    kept = {name: definition[name] for name in facts if name in definition}
+    return kept | {"parameter": [_operation_parameter(one) for one in definition.get("parameter", ())]}
+
+
+def _operation_parameter(definition: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: definition[name] for name in ("name", "use", "min", "max", "type") if name in definition}
+    parts = [_operation_parameter(one) for one in definition.get("part", ())]
+    return kept | {"part": parts} if parts else kept
 
 
 def _components(parameter: Mapping[str, Any]) -> list[list[str]]:

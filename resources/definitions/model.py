@@ -5,7 +5,7 @@ Specification: https://hl7.org/fhir/R4/structuredefinition.html, https://hl7.org
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["resource", "complex-type", "primitive-type", "backbone"]
 
@@ -99,8 +99,20 @@ class CompartmentDefinition:
 
 
 @dataclass(frozen=True, slots=True)
+class OperationParameter:
+    """A parameter of an operation. `max` is None when unbounded; `type` is None when it consists of `parts`."""
+
+    name: str
+    use: Literal["in", "out"]
+    min: int
+    max: int | None
+    type: str | None
+    parts: tuple["OperationParameter", ...]
+
+
+@dataclass(frozen=True, slots=True)
 class OperationDefinition:
-    """An operation that the specification defines: `$everything` on Patient."""
+    """An operation: `$everything` on Patient. `resources` are type names; `Resource` means all."""
 
     url: str
     code: str
@@ -109,6 +121,32 @@ class OperationDefinition:
     instance: bool
     resources: tuple[str, ...]
     affects_state: bool
+    parameters: tuple[OperationParameter, ...]
+
+
+def operation_of(resource: Mapping[str, Any]) -> OperationDefinition:
+    """What an OperationDefinition resource says."""
+    return OperationDefinition(
+        url=resource["url"],
+        code=resource["code"],
+        system=resource["system"],
+        type=resource["type"],
+        instance=resource["instance"],
+        resources=tuple(resource.get("resource", ())),
+        affects_state=resource.get("affectsState", False),
+        parameters=tuple(_parameter_of(one) for one in resource.get("parameter", ())),
+    )
+
+
+def _parameter_of(row: Mapping[str, Any]) -> OperationParameter:
+    return OperationParameter(
+        name=row["name"],
+        use=row["use"],
+        min=row["min"],
+        max=None if row["max"] == "*" else int(row["max"]),
+        type=row.get("type"),
+        parts=tuple(_parameter_of({"use": row["use"], **part}) for part in row.get("part", ())),
+    )
 
 
 @dataclass(frozen=True, slots=True)

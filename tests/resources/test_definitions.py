@@ -296,6 +296,16 @@ def test_everything_is_an_operation_on_a_patient(definitions):
     assert (found.code, found.system, found.type, found.instance, found.resources) == (
         *("everything", False, True, True, ("Patient",)),
     )
+    told = {one.name: (one.use, one.min, one.max, one.type) for one in found.parameters}
+    assert told["_type"] == ("in", 0, None, "code")
+    assert told["_since"] == ("in", 0, 1, "instant")
+    assert told["return"] == ("out", 1, 1, "Bundle")
+
+
+def test_a_parameter_without_type_consists_of_parts(definitions):
+    found = next(o for o in definitions.operations if o.url.endswith("/CodeSystem-lookup"))
+    (designation,) = (one for one in found.parameters if one.name == "designation")
+    assert (designation.type, [part.name for part in designation.parts]) == (None, ["language", "use", "value"])
 
 
 def test_code_systems_and_value_sets_are_kept_for_the_terminology_service(definitions):
