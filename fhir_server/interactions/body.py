@@ -11,15 +11,19 @@ from resources.json_format import decode
 from resources.model import Resource, is_id
 
 
+def any_resource_of(service: Service, request: FhirRequest, wanted: str = "a resource") -> Resource:
+    """The body as a resource of any type, or something that calls itself one; 415, or 400 for what cannot be read."""
+    if not isinstance(request.payload, bytes):
+        return request.payload
+    require_fhir_body(request.headers.get("content-type"))
+    if not request.payload:
+        raise FhirError(400, "required", f"the body is empty; {wanted} is required")
+    return decode(request.payload, limit_depth=service.options.nesting_limit)
+
+
 def resource_of(service: Service, request: FhirRequest, kind: str) -> Resource:
     """The body as a resource of type `kind`; 415, or 400 for anything that is no JSON resource of that type."""
-    if isinstance(request.payload, bytes):
-        require_fhir_body(request.headers.get("content-type"))
-        if not request.payload:
-            raise FhirError(400, "required", f"the body is empty; a {kind} resource is required")
-        resource = decode(request.payload, limit_depth=service.options.nesting_limit)
-    else:
-        resource = request.payload
+    resource = any_resource_of(service, request, f"a {kind} resource")
     given = resource.get("resourceType")
     if given != kind:
         shown = repr(given) if isinstance(given, str) and is_id(given) else "something else"
