@@ -1,15 +1,15 @@
-"""The rows of the route table. Conditional update and delete, PATCH and most operations have no row yet: 405 and 404 name them."""
+"""The rows of the route table. PATCH and most operations have no row yet: 405 and 404 name them."""
 
 from fhir_server.http.routes import Route
 from fhir_server.interactions.bundles import bundle
 from fhir_server.interactions.capabilities import capabilities
 from fhir_server.interactions.create import create
-from fhir_server.interactions.delete import delete
+from fhir_server.interactions.delete import conditional_delete, delete
 from fhir_server.interactions.history import history
 from fhir_server.interactions.read import read, vread
 from fhir_server.interactions.search import compartment_search, search, system_search
-from fhir_server.interactions.update import update
-from fhir_server.operations import instance_operation
+from fhir_server.interactions.update import conditional_update, update
+from fhir_server.operations import operation
 
 _GET = ("GET", "HEAD")
 
@@ -21,6 +21,8 @@ ROUTES: tuple[Route, ...] = (
     Route(_GET, "/_history", history, ("history-system",)),
     Route(_GET, "/{type}", search, ("search-type",)),
     Route(("POST",), "/{type}", create, ("create",)),
+    Route(("PUT",), "/{type}", conditional_update, ()),
+    Route(("DELETE",), "/{type}", conditional_delete, ()),
     Route(("POST",), "/{type}/_search", search, ()),
     Route(_GET, "/{type}/_history", history, ("history-type",)),
     Route(_GET, "/{type}/{id}", read, ("read",)),

@@ -10,7 +10,7 @@ from fhir_server.http.request import FhirRequest, refuse_parameters
 from fhir_server.http.response import FhirResponse
 from fhir_server.interactions.body import resource_of
 from fhir_server.interactions.conditions import retried
-from fhir_server.interactions.criteria import find
+from fhir_server.interactions.criteria import criteria_pairs, find
 from fhir_server.interactions.prepare import checked, put
 from fhir_server.interactions.service import Service
 from fhir_server.interactions.written import answer
@@ -29,9 +29,10 @@ async def create(service: Service, request: FhirRequest) -> FhirResponse:
         written = put(service.preparer, resource, ResourceKey(kind, service.new_id()), "POST", expected=0)
         (done,) = await service.store.commit(UnitOfWork((written,)))
         return answer(service, request, done, 201)
+    pairs = criteria_pairs(service, kind, criteria, "If-None-Exist")
 
     async def attempt() -> FhirResponse:
-        found = await find(service, kind, criteria, request.narrowing, "If-None-Exist")
+        found = await find(service, kind, pairs, request.narrowing, "If-None-Exist")
         if found.match is not None:
             return answer(service, request, found.match, 200)
         new = put(service.preparer, resource, ResourceKey(kind, service.new_id()), "POST", expected=0)

@@ -1,9 +1,9 @@
 """Searches as the interactions ask them: a whole search with its page, or a criterion that must mean one resource.
 
-A criterion (If-None-Exist, `Patient?identifier=x` in a reference) selects: it has at least one condition, no parameter that
-shapes a result, and nothing in it is ignored.
+A criterion (If-None-Exist, the query of a conditional update, `Patient?identifier=x` in a reference) selects: it has at least one
+condition, no parameter that shapes a result, and nothing in it is ignored.
 
-Specification: https://hl7.org/fhir/R4/http.html#ccreate, https://hl7.org/fhir/R4/search.html
+Specification: https://hl7.org/fhir/R4/http.html#ccreate, #cond-update, https://hl7.org/fhir/R4/search.html
 """
 
 from collections.abc import Iterable, Sequence
@@ -45,9 +45,13 @@ class Criterion:
         return Guard(self.query, frozenset(keys), self.unique)
 
 
-def criterion(service: Service, kind: str, text: str, narrowing: Narrowing, what: str) -> Criterion:
-    """The criterion in `text` (`identifier=s|v&active=true`, perhaps after `?` or `Patient?`); 400 when it selects nothing."""
-    pairs = query_pairs(text.removeprefix(kind).removeprefix("?"), service.options.parameter_limit, what)
+def criteria_pairs(service: Service, kind: str, text: str, what: str) -> Pairs:
+    """The parameters of a criterion that is a text: `identifier=s|v&active=true`, perhaps after `?` or `Patient?`."""
+    return query_pairs(text.removeprefix(kind).removeprefix("?"), service.options.parameter_limit, what)
+
+
+def criterion(service: Service, kind: str, pairs: Pairs, narrowing: Narrowing, what: str) -> Criterion:
+    """The criterion of these parameters; 400 when it selects nothing. `what` names it in faults."""
     for name, _ in pairs:
         if name in RESULT_PARAMETERS:
             raise FhirError(400, "invalid", f"{what} has the parameter {name}, which selects nothing")
@@ -66,16 +70,27 @@ async def stored_matches(service: Service, found: Criterion, narrowing: Narrowin
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a criterion means now: the one match or none, and the guard that this stays so."""
+    """What a criterion means now: its matches, and the guard that this stays so."""
 
-    match: Stored | None
-    guard: Guard
+    criterion: Criterion
+    matches: Sequence[Stored]
+
+    @property
+    def match(self) -> Stored | None:
+        """The one match, or None."""
+        return self.matches[0] if self.matches else None
+
+    @property
+    def guard(self) -> Guard:
+        """That the criterion still matches these when the unit is committed."""
+        return self.criterion.guard(match.key for match in self.matches)
 
 
-async def find(service: Service, kind: str, text: str, narrowing: Narrowing, what: str) -> Found:
-    """Look a criterion up; 412 when several resources match."""
-    asked = criterion(service, kind, text, narrowing, what)
-    matches = await stored_matches(service, asked, narrowing, 2)
-    if len(matches) > 1:
-        raise FhirError(412, "multiple-matches", f"{what} matches several resources")
-    return Found(matches[0] if matches else None, asked.guard(match.key for match in matches))
+async def find(service: Service, kind: str, pairs: Pairs, narrowing: Narrowing, what: str, most: int = 1) -> Found:
+    """Look a criterion up; 412 when more than `most` resources match."""
+    asked = criterion(service, kind, pairs, narrowing, what)
+    found = await stored_matches(service, asked, narrowing, most + 1)
+    if len(found) > most:
+        number = "several resources" if most == 1 else f"more than {most} resources, the limit of this server"
+        raise FhirError(412, "multiple-matches", f"{what} matches {number}")
+    return Found(asked, found)

@@ -10,7 +10,7 @@ Specification: https://hl7.org/fhir/R4/http.html#trules, https://hl7.org/fhir/R4
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fhir_server.interactions.criteria import Criterion, criterion, stored_matches
+from fhir_server.interactions.criteria import Criterion, criteria_pairs, criterion, stored_matches
 from fhir_server.interactions.entries import Entry, at
 from fhir_server.interactions.pace import Pace
 from fhir_server.interactions.service import Service
@@ -104,9 +104,9 @@ async def resolve_conditional(
     for text, places in asked.items():
         entry, link = places[0]
         try:
-            found = criterion(
-                service, references.parse(text).type, text.partition("?")[2], narrowing, "the conditional reference"
-            )
+            kind, _, query = text.partition("?")
+            what = "the conditional reference"
+            found = criterion(service, kind, criteria_pairs(service, kind, query, what), narrowing, what)
             key, guard = await _meaning(service, found, written, entries_of, narrowing)
         except FhirError as error:
             raise at(

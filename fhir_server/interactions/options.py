@@ -1,6 +1,7 @@
 """Settings of the REST interactions, composed into the server's settings."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,10 +10,14 @@ class RestOptions:
 
     `nesting_limit`: objects and arrays of a body inside each other; `parameter_limit`: parameters of a URL, a form or a criterion.
 
+    `conditional_delete`: how many resources one may delete, `multiple` meaning at most `conditional_delete_limit`.
+
     `invariants`: whether the specification's constraints are checked beside structure and bindings.
     """
 
     update_as_create: bool = True
+    conditional_delete: Literal["single", "multiple"] = "single"
+    conditional_delete_limit: int = 100
     body_limit: int = 64 * 1024 * 1024
     entry_limit: int = 10_000
     nesting_limit: int = 100

@@ -17,6 +17,7 @@ from search.extract import Extractor
 
 _HIDDEN = frozenset({"registered", "preliminary", "draft", "entered-in-error"})
 _SUBSETTED = "SUBSETTED"
+_PATHS = (".", "..")
 
 
 def _nothing() -> None:
@@ -76,8 +77,12 @@ def released(resource: Resource) -> bool:
 
 
 def require_same_id(resource: Resource, key: ResourceKey) -> None:
-    """400 unless the body's id is the URL's: https://hl7.org/fhir/R4/http.html#update."""
+    """400 unless the body's id is the URL's (https://hl7.org/fhir/R4/http.html#update), and one that URLs can hold."""
     given = resource.get("id")
+    if given in _PATHS:
+        raise FhirError(
+            400, "value", f"{given!r} means a folder in a URL; it cannot be an id", expression=f"{key.type}.id"
+        )
     if given != key.id:
         said = "has no id" if given is None else "has another id"
         raise FhirError(400, "invalid", f"the resource {said} than the URL ({key})", expression=f"{key.type}.id")

@@ -21,7 +21,7 @@ from fhir_server.http.request import FhirRequest
 from fhir_server.http.response import FhirResponse
 from fhir_server.interactions.body import resource_of
 from fhir_server.interactions.conditions import current_version, retried
-from fhir_server.interactions.criteria import find
+from fhir_server.interactions.criteria import criteria_pairs, find
 from fhir_server.interactions.entries import (
     Entry,
     answer_entry,
@@ -178,7 +178,9 @@ async def _target(service: Service, entry: Entry, narrowing: Narrowing) -> Targe
         criteria = entry.headers.get("if-none-exist")
         if criteria is None:
             return Target(entry, ResourceKey(kind, service.new_id()), 0)
-        found = await find(service, kind, criteria, narrowing, "ifNoneExist")
+        found = await find(
+            service, kind, criteria_pairs(service, kind, criteria, "ifNoneExist"), narrowing, "ifNoneExist"
+        )
         if found.match is not None:
             return Target(entry, found.match.key, found=found.match, guard=found.guard)
         return Target(entry, ResourceKey(kind, service.new_id()), 0, guard=found.guard)

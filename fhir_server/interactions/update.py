@@ -1,21 +1,34 @@
-"""update: a new version of a resource, or its first under the client's id (update-as-create).
+"""update: a new version of a resource, or its first under the client's id (update-as-create); by id or by criteria.
 
 Rules: the body's id is the URL's. If-Match guards the current version, `If-None-Match: *` that there is none (412). Identical content makes no new version. A body
 marked SUBSETTED is refused: it would erase what it left out.
 
-Specification: https://hl7.org/fhir/R4/http.html#update, #upsert
+By criteria: no match and no id in the body creates under an id of the server; no match and an id is update-as-create, refused (409) when that id is in use; one
+match is updated unless the body has another id (400); several matches are 412. The criteria are checked again inside the commit, so parallel ones make one resource.
+
+Specification: https://hl7.org/fhir/R4/http.html#update, #upsert, #cond-update
 """
 
-from fhir_server.http.request import FhirRequest, refuse_parameters
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fhir_server.http.request import FhirRequest, Pairs, refuse_parameters
 from fhir_server.http.response import FhirResponse
 from fhir_server.interactions.body import resource_of
-from fhir_server.interactions.conditions import current_version, exists_already, must_be_absent, precondition_failed
+from fhir_server.interactions.conditions import (
+    current_version,
+    exists_already,
+    must_be_absent,
+    precondition_failed,
+    retried,
+)
+from fhir_server.interactions.criteria import find
 from fhir_server.interactions.prepare import checked, put, require_same_id, require_whole
 from fhir_server.interactions.service import Service
 from fhir_server.interactions.written import answer
-from fhir_server.storage.port import Conflict, UnitOfWork
+from fhir_server.storage.port import Conflict, Guard, UnitOfWork
 from resources.errors import FhirError
-from resources.model import ResourceKey
+from resources.model import Resource, ResourceKey
 from search.narrowing import Narrowing
 
 
@@ -27,12 +40,7 @@ async def update(service: Service, request: FhirRequest) -> FhirResponse:
     require_same_id(resource, key)
     require_whole(resource)
     checked(service.preparer, resource)
-    expected = await current_version(service, key, request.headers.get("if-match"), request.narrowing)
-    if_none_match = request.headers.get("if-none-match")
-    if if_none_match is not None:
-        if expected is not None:
-            raise FhirError(400, "invalid", "If-Match and If-None-Match exclude each other")
-        expected = await must_be_absent(service, key, if_none_match, request.narrowing)
+    expected = await preconditions(service, key, request.headers, request.narrowing)
     if not expected:
         await require_known(service, key, request.narrowing)
     try:
@@ -42,6 +50,68 @@ async def update(service: Service, request: FhirRequest) -> FhirResponse:
     except Conflict:
         raise (exists_already if expected == 0 else precondition_failed)(key) from None
     return answer(service, request, done, 201 if done.created else 200)
+
+
+async def conditional_update(service: Service, request: FhirRequest) -> FhirResponse:
+    """`PUT [base]/Type?criteria`: 200, or 201 when nothing matched."""
+    (kind,) = request.segments
+    resource = resource_of(service, request, kind)
+    require_whole(resource)
+    checked(service.preparer, resource)
+
+    async def attempt() -> FhirResponse:
+        meant = await meaning(service, kind, request.query, resource, request.headers, request.narrowing)
+        new = put(service.preparer, resource, meant.key, "PUT", expected=meant.expected)
+        (done,) = await service.store.commit(UnitOfWork((new,), (meant.guard,)))
+        return answer(service, request, done, 201 if done.created else 200)
+
+    return await retried(attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """The resource that a conditional update writes, the version that must be current (0: none), and the guard of its criteria."""
+
+    key: ResourceKey
+    expected: int | None
+    guard: Guard
+
+
+async def meaning(
+    service: Service, kind: str, criteria: Pairs, resource: Resource, headers: Mapping[str, str], narrowing: Narrowing
+) -> Meant:
+    """Look up what a conditional update of `resource` is about; FhirError 400, 405, 409 or 412 when it cannot be done."""
+    found = await find(service, kind, criteria, narrowing, "the conditional update")
+    match, given = found.match, resource.get("id")
+    if match is not None:
+        if given not in (None, match.key.id):
+            said = f"the criteria match {match.key}, the resource has another id"
+            raise FhirError(400, "invalid", said, expression=f"{kind}.id")
+        return Meant(match.key, await preconditions(service, match.key, headers, narrowing), found.guard)
+    if given is None:
+        key = ResourceKey(kind, service.new_id())
+    else:
+        key = ResourceKey(kind, given)
+        require_same_id(resource, key)
+        stored = await service.store.read(key, narrowing)
+        if stored is not None and not stored.deleted:
+            said = f"{key} exists, and the criteria do not match it"
+            raise FhirError(409, "conflict", said, expression=f"{kind}.id")
+        await require_known(service, key, narrowing)
+    await preconditions(service, key, headers, narrowing)
+    return Meant(key, 0, found.guard)
+
+
+async def preconditions(
+    service: Service, key: ResourceKey, headers: Mapping[str, str], narrowing: Narrowing
+) -> int | None:
+    """The version that If-Match and If-None-Match demand (0: none, None: any); FhirError 412 when they do not hold now."""
+    if_match, if_none_match = headers.get("if-match"), headers.get("if-none-match")
+    if if_none_match is None:
+        return await current_version(service, key, if_match, narrowing)
+    if if_match is not None:
+        raise FhirError(400, "invalid", "If-Match and If-None-Match exclude each other")
+    return await must_be_absent(service, key, if_none_match, narrowing)
 
 
 async def require_known(service: Service, key: ResourceKey, narrowing: Narrowing) -> None:
