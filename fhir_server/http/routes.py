@@ -72,6 +72,8 @@ def shape_of(segments: tuple[str, ...], types: Collection[str]) -> str:
                 return "/{type}/{id}/_history/{version}"
             if fourth == "_search" and (third in types or third == "*"):
                 return "/{type}/{id}/{member}/_search"
+        case (_, "_history", _, fifth) if fifth.startswith("$"):
+            return "/{type}/{id}/_history/{version}/$operation"
     raise FhirError(404, "not-found", "this server has no such path")
 
 
@@ -80,8 +82,6 @@ def route_of(table: RouteTable, method: str, segments: tuple[str, ...], types: C
     shape = shape_of(segments, types)
     methods = table.get(shape)
     if methods is None:
-        if shape.endswith("$operation"):
-            raise FhirError(404, "not-supported", f"the operation {segments[-1]} is not supported yet")
         raise FhirError(404, "not-found", "this server has no such path")
     route = methods.get(method)
     if route is None:

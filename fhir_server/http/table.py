@@ -30,7 +30,10 @@ ROUTES: tuple[Route, ...] = (
     Route(("DELETE",), "/{type}/{id}", delete, ("delete",)),
     Route(_GET, "/{type}/{id}/_history", history, ("history-instance",)),
     Route(_GET, "/{type}/{id}/_history/{version}", vread, ("vread",)),
-    Route((*_GET, "POST"), "/{type}/{id}/$operation", instance_operation, ()),
+    Route((*_GET, "POST"), "/$operation", operation, ()),
+    Route((*_GET, "POST"), "/{type}/$operation", operation, ()),
+    Route((*_GET, "POST"), "/{type}/{id}/$operation", operation, ()),
+    Route((*_GET, "POST"), "/{type}/{id}/_history/{version}/$operation", operation, ()),
     Route(_GET, "/{type}/{id}/{member}", compartment_search, ()),
     Route(("POST",), "/{type}/{id}/{member}/_search", compartment_search, ()),
 )

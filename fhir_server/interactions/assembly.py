@@ -17,7 +17,7 @@ from fhir_server.interactions.options import RestOptions
 from fhir_server.interactions.parameters import CustomParameters
 from fhir_server.interactions.prepare import Preparer
 from fhir_server.interactions.service import Service
-from fhir_server.operations import OPERATIONS
+from fhir_server.operations import OPERATIONS, own_definitions
 from fhir_server.storage.sqlite.connection import SqliteOptions
 from fhir_server.storage.sqlite.secret import cursor_secret
 from fhir_server.storage.sqlite.store import SqliteStore
@@ -112,16 +112,12 @@ def _statement(base: str, definitions: Definitions, registry: Registry, options:
     codes: dict[str, list[str]] = {"system": [], "type": []}
     for route in ROUTES:
         codes["type" if "{type}" in route.shape else "system"].extend(route.codes)
-    published = {(kind, f"${one.code}"): one.url for one in definitions.operations for kind in one.resources}
     return statement(
         base=base,
         version=version("fhir-server"),
         date=date,
         codes=codes,
         parameters={kind: registry.searchable(kind) for kind in definitions.resource_types},
-        operations={
-            (kind, name): published.get((kind, name), f"{base}/OperationDefinition/{kind}-{name[1:]}")
-            for kind, name in OPERATIONS
-        },
+        operations=[(row.types, row.name[1:], row.url(base)) for row in OPERATIONS],
         options=options,
     )

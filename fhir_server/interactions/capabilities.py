@@ -42,16 +42,18 @@ def statement(
     date: str,
     codes: Mapping[str, Sequence[str]],
     parameters: Mapping[str, Iterable[Parameter]],
-    operations: Mapping[tuple[str, str], str],
+    operations: Iterable[tuple[tuple[str, ...] | None, str, str]],
     options: RestOptions,
 ) -> bytes:
     """The statement as JSON.
 
-    `codes`: interactions by level (`system`, `type`); `parameters`: what can be searched, by type; `operations`: definition by type and `$name`.
+    `codes`: interactions by level (`system`, `type`); `parameters`: what can be searched, by type; `operations`: types (None: all),
+    name, definition.
     """
-    named: dict[str, list[tuple[str, str]]] = {}
-    for (kind, name), definition in operations.items():
-        named.setdefault(kind, []).append((name[1:], definition))
+    named: dict[str, list[tuple[str, str]]] = {"": []}
+    for types, name, definition in operations:
+        for kind in ("",) if types is None else types:
+            named.setdefault(kind, []).append((name, definition))
     rows = {kind: sorted(found, key=lambda row: row.code) for kind, found in parameters.items()}
     revincludes = _revincludes(rows)
     return encoded(
@@ -74,6 +76,7 @@ def statement(
                     ],
                     "interaction": [{"code": code} for code in codes["system"]],
                     "searchParam": [*({"name": name, "type": "special"} for name in _SPECIAL), *_common(rows)],
+                    **_operations(named[""]),
                 }
             ],
         }

@@ -19,7 +19,8 @@ async def read(service: Service, request: FhirRequest) -> FhirResponse:
     """`GET [base]/Type/id`: the current version; 404 when there never was one, 410 when it is deleted."""
     kind, name = request.segments
     reduced = _asked(service, request, kind, "read") if request.query else None
-    stored = await service.store.read(ResourceKey(kind, name), request.narrowing)
+    key = ResourceKey(kind, name)
+    stored = await service.store.read(key, request.narrowing) or service.published.get(key)
     if stored is None:
         raise FhirError(404, "not-found", f"{kind}/{name} is not known")
     if stored.deleted:

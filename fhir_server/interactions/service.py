@@ -3,15 +3,16 @@
 Rules: interactions are functions of (Service, FhirRequest); they hold no state and read no setting but these.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from fhir_server.http.request import FhirRequest
 from fhir_server.http.response import FhirResponse
 from fhir_server.interactions.options import RestOptions
 from fhir_server.interactions.prepare import Preparer
-from fhir_server.storage.port import ResourceStore
+from fhir_server.storage.port import ResourceStore, Stored
 from resources.definitions import Definitions
+from resources.model import ResourceKey
 from search.bundle import Cursors
 from search.limits import SearchLimits
 from search.parameters import Registry
@@ -22,7 +23,8 @@ class Service:
     """The collaborators of every interaction.
 
     `base` is the FHIR base URL without trailing slash, `aliases` other URLs that mean
-    the same; `now` gives microseconds; `run` carries out a request that came inside another one (an entry of a Bundle).
+    the same; `now` gives microseconds; `run` carries out a request that came inside another one (an entry of a Bundle);
+    `published` resources are the server's own, read where the store has none of that id.
     """
 
     options: RestOptions
@@ -39,3 +41,4 @@ class Service:
     now: Callable[[], int]
     statement: Callable[[], bytes]
     run: Callable[["Service", FhirRequest], Awaitable[FhirResponse]]
+    published: Mapping[ResourceKey, Stored]

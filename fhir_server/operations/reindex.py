@@ -7,26 +7,24 @@ Specification: https://hl7.org/fhir/R4/operations.html
 """
 
 import json
-from typing import Any
 
-from fhir_server.http.request import FhirRequest, refuse_parameters
-from fhir_server.http.response import FhirResponse, encoded
+from fhir_server.http.response import FhirResponse
 from fhir_server.interactions.service import Service
 from fhir_server.jobs.reindex import job_key, new_job
+from fhir_server.operations.answers import parameters
+from fhir_server.operations.model import Call
 from fhir_server.storage.port import Custom, FollowUp, UnitOfWork
 from fhir_server.storage.sqlite.custom import RESOURCE
 from resources.errors import FhirError
-from resources.model import ResourceKey
 
 SETTLING = 2_000_000
 """Microseconds until every process knows the parameter."""
 
 
-async def reindex(service: Service, request: FhirRequest) -> FhirResponse:
+async def reindex(service: Service, call: Call) -> FhirResponse:
     """`POST` or `GET [base]/SearchParameter/id/$reindex`."""
-    refuse_parameters(request, "$reindex")
-    name = request.segments[1]
-    stored = await service.store.read(ResourceKey(RESOURCE, name), request.narrowing)
+    name = call.key.id
+    stored = await service.store.read(call.key, call.request.narrowing)
     if stored is None:
         raise FhirError(404, "not-found", f"{RESOURCE}/{name} is not known")
     if stored.deleted:
@@ -39,20 +37,20 @@ async def reindex(service: Service, request: FhirRequest) -> FhirResponse:
     key = job_key(None, row.definition.code)
     job = service.store.follow_up_sync("job", key)
     under_way = job is not None and json.loads(job)["due"] is not None
-    if request.method != "POST":
-        return FhirResponse(200, _told(row, under_way=under_way))
+    if call.request.method != "POST":
+        return _told(row, under_way=under_way)
     if row.state == "unused":
         raise FhirError(422, "business-rule", f"{RESOURCE}/{name} defines nothing here: {row.reason}")
     if not under_way:
         data = new_job(None, row.definition.code, service.now() + SETTLING)
         await service.store.commit(UnitOfWork((), follow_ups=(FollowUp("job", key, data),)))
     headers = (("Content-Location", f"{service.base}/{RESOURCE}/{name}/$reindex"),)
-    return FhirResponse(202, _told(row, under_way=True), headers)
+    return _told(row, under_way=True, status=202, headers=headers)
 
 
-def _told(row: Custom, *, under_way: bool) -> bytes:
+def _told(
+    row: Custom, *, under_way: bool, status: int = 200, headers: tuple[tuple[str, str], ...] = ()
+) -> FhirResponse:
     state = "indexing" if under_way and row.state != "ready" else row.state
-    parameter: list[dict[str, Any]] = [{"name": "state", "valueCode": state}]
-    if row.reason:
-        parameter.append({"name": "reason", "valueString": row.reason})
-    return encoded({"resourceType": "Parameters", "parameter": parameter})
+    reason = [("reason", "string", row.reason)] if row.reason else []
+    return parameters([("state", "code", state), *reason], status, headers)

@@ -34,7 +34,10 @@ async def test_the_statement_is_a_valid_resource(client, statement):
 async def test_operations_are_those_of_the_table(statement):
     (rest,) = statement["rest"]
     listed = {(row["type"], f"${one['name']}") for row in rest["resource"] for one in row.get("operation", ())}
-    assert listed == set(OPERATIONS)
+    assert listed == {(kind, row.name) for row in OPERATIONS for kind in row.types or ()}
+    assert [f"${one['name']}" for one in rest.get("operation", ())] == [
+        row.name for row in OPERATIONS if row.types is None
+    ]
 
 
 async def test_every_resource_type_is_listed_with_the_interactions_of_the_table(statement):
