@@ -87,6 +87,7 @@ async def assemble(composed: Composed, folder: Path, store: SqliteOptions | None
         now=now,
         statement=partial(_current_statement, composed, parameters),
         run=partial(answer_request, table_of(ROUTES)),
+        published=own_definitions(composed.base),
     )
 
 
