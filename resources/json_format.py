@@ -68,24 +68,38 @@ _ENCODER = msgspec.json.Encoder(enc_hook=_token, decimal_format="number")
 
 def decode(body: bytes, *, limit_depth: int = DEPTH) -> Resource:
     """The JSON object in `body`, nothing lost. Raises FhirError 400: `structure` for bad JSON, `invalid` for another value."""
+    value = _decoded(body, limit_depth)
+    if value.__class__ is not dict:
+        raise FhirError(400, "invalid", "the body is JSON but no object; a resource is a JSON object")
+    resource: Resource = value
+    return resource
+
+
+def decode_array(body: bytes, *, limit_depth: int = DEPTH) -> list[Any]:
+    """The JSON array in `body`, nothing lost. Raises FhirError 400 as `decode` does."""
+    value = _decoded(body, limit_depth)
+    if value.__class__ is not list:
+        raise FhirError(400, "invalid", "the body is JSON but no array")
+    array: list[Any] = value
+    return array
+
+
+def _decoded(body: bytes, limit_depth: int) -> Any:
     if not body or body.isspace():
-        raise _bad("the body is empty; a JSON object is required")
+        raise _bad("the body is empty; JSON is required")
     if body.startswith(_BOM):
         raise _bad("the body begins with a byte order mark, which JSON does not allow")
     value = _decode_fast(body) if _MINUS_ZERO.search(body) is None else _decode_slowly(body)
-    if value.__class__ is not dict:
-        raise FhirError(400, "invalid", "the body is JSON but no object; a resource is a JSON object")
     if b"\\u0000" in body and b"\\u0000" in body.replace(b"\\\\", b""):
         raise _bad("a string contains the character U+0000, which FHIR does not allow")
-    if _too_deep(body, value, limit_depth):
+    if too_deep(body, value, limit_depth):
         raise _bad(f"the body is nested deeper than {limit_depth} levels")
     encoded = _ENCODER.encode(value)
     if encoded != body:
         compact = msgspec.json.format(body, indent=-1)
         if compact.count(b'":') != encoded.count(b'":') or _HIDDEN_NAME_END.search(compact) is not None:
             _decode_slowly(body)
-    resource: Resource = value
-    return resource
+    return value
 
 
 def encode(resource: Mapping[str, Any]) -> bytes:
@@ -184,8 +198,8 @@ def _integer(text: str) -> int | Number:
     return Number(text) if text == "-0" else int(text)
 
 
-def _too_deep(body: bytes, value: Any, limit: int) -> bool:
-    """Whether objects and arrays are nested deeper than `limit`.
+def too_deep(body: bytes, value: Any, limit: int) -> bool:
+    """Whether the objects and arrays of `value`, whose JSON is `body`, are nested deeper than `limit`.
 
     Taking the innermost pairs of brackets away, one or two levels at a time, soon empties the text of all but deep bodies and those
     with brackets in strings: then the values are walked.

@@ -1,4 +1,4 @@
-"""The rows of the route table. PATCH and most operations have no row yet: 405 and 404 name them."""
+"""The rows of the route table."""
 
 from fhir_server.http.routes import Route
 from fhir_server.interactions.bundles import bundle
@@ -6,6 +6,7 @@ from fhir_server.interactions.capabilities import capabilities
 from fhir_server.interactions.create import create
 from fhir_server.interactions.delete import conditional_delete, delete
 from fhir_server.interactions.history import history
+from fhir_server.interactions.patch import conditional_patch, patch
 from fhir_server.interactions.read import read, vread
 from fhir_server.interactions.search import compartment_search, search, system_search
 from fhir_server.interactions.update import conditional_update, update
@@ -22,11 +23,13 @@ ROUTES: tuple[Route, ...] = (
     Route(_GET, "/{type}", search, ("search-type",)),
     Route(("POST",), "/{type}", create, ("create",)),
     Route(("PUT",), "/{type}", conditional_update, ()),
+    Route(("PATCH",), "/{type}", conditional_patch, ()),
     Route(("DELETE",), "/{type}", conditional_delete, ()),
     Route(("POST",), "/{type}/_search", search, ()),
     Route(_GET, "/{type}/_history", history, ("history-type",)),
     Route(_GET, "/{type}/{id}", read, ("read",)),
     Route(("PUT",), "/{type}/{id}", update, ("update",)),
+    Route(("PATCH",), "/{type}/{id}", patch, ("patch",)),
     Route(("DELETE",), "/{type}/{id}", delete, ("delete",)),
     Route(_GET, "/{type}/{id}/_history", history, ("history-instance",)),
     Route(_GET, "/{type}/{id}/_history/{version}", vread, ("vread",)),

@@ -14,6 +14,7 @@ from fhir_server.http.errors import not_supported
 from fhir_server.http.request import FhirRequest, refuse_parameters
 from fhir_server.http.response import FhirResponse, encoded
 from fhir_server.interactions.options import RestOptions
+from fhir_server.interactions.patch import FORMATS, UNPATCHABLE
 from fhir_server.interactions.service import Service
 from search.parameters import Parameter
 
@@ -66,6 +67,7 @@ def statement(
             "implementation": {"description": "FHIR R4 server", "url": base},
             "fhirVersion": "4.0.1",
             "format": ["json", "application/fhir+json"],
+            "patchFormat": list(FORMATS),
             "rest": [
                 {
                     "mode": "server",
@@ -114,7 +116,7 @@ def _resource(
     return {
         "type": kind,
         "profile": _PROFILE + kind,
-        "interaction": [{"code": code} for code in codes],
+        "interaction": [{"code": code} for code in codes if code != "patch" or kind not in UNPATCHABLE],
         "versioning": "versioned",
         "readHistory": True,
         "updateCreate": options.update_as_create,

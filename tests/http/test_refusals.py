@@ -88,7 +88,7 @@ async def test_a_bad_resource_in_a_bundle_undoes_the_whole(client, body, status)
         pytest.param("GET", "Patient/1/$nothing", 404, "not-supported", id="an operation"),
         pytest.param("POST", "$nonsense", 404, "not-supported", id="an unknown operation"),
         pytest.param("GET", "nonsense", 404, "not-supported", id="an unknown word"),
-        pytest.param("PATCH", "Patient/1", 405, "not-supported", id="PATCH"),
+        pytest.param("PATCH", "Binary/1", 405, "not-supported", id="PATCH of a Binary"),
         pytest.param("PUT", "Patient", 400, "invalid", id="a conditional update without criteria"),
         pytest.param("DELETE", "Patient", 400, "invalid", id="a conditional delete without criteria"),
         pytest.param("POST", "Patient/1", 405, "not-supported", id="POST on an instance"),

@@ -1,0 +1,156 @@
+"""The paths of FHIRPath Patch: which places of a resource an expression selects.
+
+Rules. A path is FHIRPath as far as one can still say which places are meant: names, indexes, `first()`, `last()`, `where()` with `=`,
+`!=`, `and` and `exists()`, `extension(url)`, `as` and `ofType()`, `%resource`. Everything else is refused by name; so is an element that
+the type does not have, where FHIRPath would be empty. An index counts what the path before it selects, over all parents.
+
+Specification: https://hl7.org/fhir/R4/fhirpatch.html, https://hl7.org/fhirpath/N1/
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from resources.definitions.model import Property
+from resources.errors import FhirError
+from resources.fhirpath_syntax import NotSimple, Syntax, parse
+from resources.model import Resource
+from resources.patching.places import Definitions, Place, pairs, root
+
+LONGEST: Final = 2000
+"""Characters of a path."""
+STEPS: Final = 60
+"""Steps, brackets and parentheses of a path."""
+VISITS: Final = 500_000
+"""Places that the paths of one patch may pass, all together."""
+
+_TEXT = re.compile(r"'(?:[^'\\]|\\.)*'")
+_ROOTS: Final = frozenset({"Resource", "DomainResource"})
+
+
+class PathFault(Exception):  # noqa: N818  (placed by its catcher, who knows the operation)
+    """A path that cannot be followed; the text says why."""
+
+
+def read_path(text: str) -> Syntax:
+    """The tree of a path. Raises PathFault for one that is not FHIRPath or goes beyond what patch paths can be."""
+    plain = _TEXT.sub("''", text)
+    if len(text) > LONGEST or sum(map(plain.count, ".([")) > STEPS:
+        raise PathFault(f"the path is longer than {LONGEST} characters or {STEPS} steps")
+    try:
+        return parse(text)
+    except NotSimple:
+        raise PathFault("the path is no FHIRPath expression of the kind that patches can have") from None
+
+
+@dataclass(slots=True)
+class Paths:
+    """Follows paths in one resource while it is changed."""
+
+    resource: Resource
+    definitions: Definitions
+    visits: int = 0
+
+    @property
+    def root(self) -> Place:
+        """The resource itself."""
+        return root(self.resource, str(self.resource.get("resourceType")))
+
+    def select(self, tree: Syntax) -> list[Place]:
+        """The places that a path selects."""
+        return self._select(tree, [self.root])
+
+    def property(self, place: Place, name: str) -> tuple[Property, ...]:
+        """What `name` means in the type at a place: one property, or all those of a choice. Raises PathFault when it means nothing."""
+        definition = self.definitions.types[place.type]
+        found = tuple(one for one in definition.properties.values() if name in (one.element.name, one.name))
+        if not found:
+            raise PathFault(f"{place.type} has no element {name!r}")
+        return found
+
+    def is_primitive(self, kind: str) -> bool:
+        """Whether values of the type are no objects."""
+        return self.definitions.types[kind].kind == "primitive-type"
+
+    def _select(self, tree: Syntax, here: Sequence[Place]) -> list[Place]:
+        match tree:
+            case ("this",):
+                return list(here)
+            case ("root",):
+                return [self.root]
+            case ("name", ("this",), str(name)) if name[0].isupper():
+                return [self._named(place, name) for place in here]
+            case ("name", source, str(name)):
+                return [child for place in self._select(source, here) for child in self._children(place, name)]
+            case ("index", source, int(at)):
+                return self._select(source, here)[at : at + 1]
+            case ("as", source, str(name)) | ("call", source, "as" | "ofType", ("name", ("this",), str(name))):
+                return [place for place in self._select(source, here) if self._is_a(place.type, name)]
+            case ("call", source, "first"):
+                return self._select(source, here)[:1]
+            case ("call", source, "last"):
+                return self._select(source, here)[-1:]
+            case ("call", source, "where", condition):
+                return [place for place in self._select(source, here) if self._holds(condition, place)]
+            case ("call", source, "extension", ("literal", str(url))):
+                found = self._select(("name", source, "extension"), here)
+                return [place for place in found if place.members.get("url") == url]
+            case ("call", _, str(name), *_):
+                raise PathFault(f"{name}() is not supported in the path of a patch")
+        raise PathFault(f"{tree[0]!r} is not supported in the path of a patch")
+
+    def _named(self, place: Place, name: str) -> Place:
+        """`Patient` at the beginning of a path."""
+        if not self._is_a(place.type, name):
+            raise PathFault(f"the path begins at {name!r}, and this is a {place.type}")
+        return place
+
+    def _is_a(self, kind: str, wanted: str) -> bool:
+        current: str | None = kind
+        while current is not None and current != wanted:
+            definition = self.definitions.types.get(current)
+            current = definition.base if definition is not None else None
+        return current is not None
+
+    def _children(self, place: Place, name: str) -> list[Place]:
+        found: list[Place] = []
+        members = place.members
+        for one in self.property(place, name):
+            if one.name not in members and f"_{one.name}" not in members:
+                continue
+            if one.element.max == 1:
+                child = Place(one.type, members, one.name, None, one.element, place)
+                found.append(self._typed(child))
+                continue
+            items = enumerate(pairs(members, one.name))
+            places = (Place(one.type, members, one.name, at, one.element, place) for at, pair in items if any_of(pair))
+            found.extend(map(self._typed, places))
+        self.visits += 1 + len(found)
+        if self.visits > VISITS:
+            raise FhirError(413, "too-costly", "the paths of the patch pass too many elements")
+        return found
+
+    def _typed(self, place: Place) -> Place:
+        """A resource inside the resource has the type that it says."""
+        named = place.members.get("resourceType")
+        if place.type not in _ROOTS or not isinstance(named, str) or not self.definitions.is_resource(named):
+            return place
+        return Place(named, place.holder, place.name, place.at, place.element, place.parent)
+
+    def _holds(self, condition: Syntax, place: Place) -> bool:
+        match condition:
+            case ("and", left, right):
+                return self._holds(left, place) and self._holds(right, place)
+            case ("call", source, "exists"):
+                return bool(self._select(source, [place]))
+            case ("=" | "!=" as operator, source, ("literal", literal)):
+                found = [one.pair[0] for one in self._select(source, [place])]
+                same = len(found) == 1 and type(found[0]) is type(literal) and found[0] == literal
+                return bool(found) and same == (operator == "=")
+        raise PathFault("where() in the path of a patch compares elements with texts or truth values, or asks exists()")
+
+
+def any_of(pair: tuple[object, object]) -> bool:
+    """Whether there is a value or a companion."""
+    return pair[0] is not None or pair[1] is not None
