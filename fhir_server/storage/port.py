@@ -132,7 +132,8 @@ class Page:
 class HistoryQuery:
     """History of one resource (`type`, `id`), a type (`id` None) or the system (both None), newest first.
 
-    `since`, `until` in microseconds; `before` is the `updated` of the last row of the page before.
+    `since`, `until` in microseconds; `at`: versions that were current at some time of this closed range; `lists`: what these List resources refer
+    to; `before` is the `updated` of the last row of the page before.
     """
 
     type: str | None
@@ -140,17 +141,20 @@ class HistoryQuery:
     count: int
     since: int | None = None
     until: int | None = None
+    at: tuple[int, int] | None = None
+    lists: tuple[str, ...] = ()
     before: int | None = None
     total: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """Versions, newest first. `total` None when not asked; `more`: older ones remain."""
+    """Versions, newest first. `total` None when not asked; `more`: older ones remain; `created`: of each, whether nothing was current before."""
 
     versions: tuple[Stored, ...]
     total: int | None
     more: bool
+    created: tuple[bool, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ import pytest
 from fhir_server.storage.port import Conflict, Delete, FollowUp, Guard, HistoryQuery, UnitOfWork
 from resources.errors import FhirError
 from resources.model import ResourceKey
-from search.entries import Entries, TokenEntry
+from search.entries import Entries, ReferenceEntry, TokenEntry
 from search.narrowing import EVERYTHING, Narrowing
 from search.parameters import Parameter
-from search.query import And, HasId, Match, Nothing, Query, TokenTest
+from search.query import All, And, HasId, Match, Nothing, Query, TokenTest
 
 pytestmark = pytest.mark.anyio
 CODE = Parameter("Observation", "code", "token", "", None)
@@ -246,6 +246,61 @@ async def test_history_is_bounded_by_times_and_counted(store, make):
     query = HistoryQuery("Observation", "a", 10, since=written[1].updated, until=written[2].updated, total=True)
     page = await store.history(query, EVERYTHING)
     assert ([v.version for v in page.versions], page.total, page.more) == ([3, 2], 2, False)
+
+
+async def test_history_tells_what_was_current_at_a_time(store, make):
+    written = [(await store.commit(make.unit(make.put("Observation/a", x=x))))[0] for x in range(2)]
+    written += await store.commit(make.unit(Delete(A)))
+    written += await store.commit(make.unit(make.put("Observation/a", x=3)))
+    first, second, gone, last = (one.updated for one in written)
+    for (low, high), versions in {
+        (first - 9, first - 1): [],
+        (first, first): [1],
+        (first, second): [2, 1],
+        (second - 1, second - 1): [1],
+        (gone, last - 1): [3],
+        (first - 9, last + 9): [4, 3, 2, 1],
+        (last + 1, last + 9): [4],
+    }.items():
+        page = await store.history(HistoryQuery("Observation", None, 9, at=(low, high), total=True), EVERYTHING)
+        assert ([v.version for v in page.versions], page.total) == (versions, len(versions))
+
+
+async def test_history_tells_which_versions_created(store, make):
+    for x in range(2):
+        await store.commit(make.unit(make.put("Observation/a", x=x)))
+    await store.commit(make.unit(Delete(A)))
+    await store.commit(make.unit(make.put("Observation/a", x=3)))
+    page = await store.history(HistoryQuery("Observation", "a", 3), EVERYTHING)
+    assert list(zip((v.version for v in page.versions), page.created, strict=True)) == [
+        (4, True), (3, False), (2, False),
+    ]  # fmt: skip
+    older = await store.history(HistoryQuery(None, None, 9, before=page.versions[-1].updated), EVERYTHING)
+    assert older.created == (True,)
+
+
+def naming(*references):
+    """Entries of a List with these items, as (resource, version)."""
+    return Entries(
+        references=[ReferenceEntry("item", ResourceKey(*name.split("/")), version) for name, version in references]
+    )
+
+
+async def test_history_of_what_lists_refer_to(store, make):
+    for x in range(2):
+        await store.commit(make.unit(make.put("Observation/a", x=x), make.put("Observation/b", x=x)))
+    await store.commit(make.unit(make.put("List/all", entries=naming(("Observation/a", ""), ("Observation/c", "")))))
+    await store.commit(make.unit(make.put("List/one", entries=naming(("Observation/b", "1")))))
+    for lists, expected in {
+        ("all",): ["a2", "a1"],
+        ("one",): ["b1"],
+        ("all", "one"): ["a2", "b1", "a1"],
+        ("never",): [],
+    }.items():
+        page = await store.history(HistoryQuery("Observation", None, 9, lists=lists, total=True), EVERYTHING)
+        assert ([f"{v.key.id}{v.version}" for v in page.versions], page.total) == (expected, len(expected))
+    unseen = Narrowing("u", lambda kind: Nothing() if kind == "List" else All())
+    assert (await store.history(HistoryQuery(None, None, 9, lists=("all",)), unseen)).versions == ()
 
 
 # ---- narrowing

@@ -15,6 +15,7 @@ from fhir_server.storage.sqlite.catalog import Catalog, Unloaded
 from fhir_server.storage.sqlite.connection import FileLock, SqliteOptions, connect
 from fhir_server.storage.sqlite.custom import Customs, customs, epoch, settle_words, words_settled
 from fhir_server.storage.sqlite.everything import everything
+from fhir_server.storage.sqlite.history import history
 from fhir_server.storage.sqlite.migrations import migrate
 from fhir_server.storage.sqlite.reader import Reader, Slow
 from fhir_server.storage.sqlite.writer import Outcome, Writer
@@ -72,10 +73,10 @@ class SqliteStore:
 
     async def history(self, query: HistoryQuery, narrowing: Narrowing) -> HistoryPage:
         """See the port."""
-        shape = ("history", query.type is None, query.id is None, query.total)
+        shape = ("history", query.type is None, query.id is None, query.total, query.at is None, not query.lists)
 
         def whole(catalog: Catalog) -> HistoryPage:
-            return queries.history(catalog, query, narrowing)
+            return history(catalog, query, narrowing)
 
         def inline(catalog: Catalog) -> HistoryPage:
             if self.reader.is_slow(shape):
