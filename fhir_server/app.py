@@ -19,6 +19,7 @@ from fhir_server.http.routes import table_of
 from fhir_server.http.table import ROUTES
 from fhir_server.interactions.assembly import assemble, compose
 from fhir_server.observability.board import Board
+from fhir_server.openapi.routes import openapi_routes
 from fhir_server.settings import Settings
 from fhir_server.watch import compose_watch, watching
 
@@ -60,6 +61,7 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
 
     app = FastAPI(
         title="fhir-server",
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         telemetry={
@@ -68,7 +70,7 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
             "logs": False,
         },  # its spans would carry paths, which name records
         lifespan=lifespan,
-        routes=[*health_routes(lambda: watch.watched)],
+        routes=[*health_routes(lambda: watch.watched), *openapi_routes(settings.public)],
         middleware=[
             Middleware(request_id),
             Middleware(observed, observe=watch.observer),
