@@ -1,6 +1,6 @@
 """batch: the entries of a Bundle as requests of their own; each succeeds or fails by itself.
 
-Rules: entries are carried out DELETE, POST, PUT, then GET and HEAD; those of one method wait for the store together, so that they
+Rules: entries are carried out DELETE, POST, PUT, PATCH, then GET and HEAD; those of one method wait for the store together, so that they
 share its commits. An entry may not refer to another one by its fullUrl: there is no telling whether that one succeeds.
 
 Specification: https://hl7.org/fhir/R4/http.html#batch
@@ -24,7 +24,7 @@ TOGETHER = 32
 async def run_batch(service: Service, entries: Sequence[Entry], request: FhirRequest) -> list[FhirResponse]:
     """One answer per entry, in their order."""
     answers: dict[int, FhirResponse] = {}
-    addresses = {entry.full_url: entry for entry in entries if entry.full_url is not None and entry.method == "POST"}
+    addresses = {entry.full_url: entry for entry in entries if entry.full_url is not None and len(entry.segments) == 1}
     pace = pacer()
 
     async def one(entry: Entry) -> None:

@@ -28,8 +28,8 @@ METHODS = ("DELETE", "POST", "PUT", "PATCH", "GET", "HEAD")
 """In the order in which a transaction carries them out."""
 
 _CONDITIONAL: Mapping[str, tuple[str, ...]] = {
-    "if-match": ("PUT", "DELETE"),
-    "if-none-match": ("GET", "HEAD"),
+    "if-match": ("PUT", "PATCH", "DELETE"),
+    "if-none-match": ("GET", "HEAD", "PUT"),
     "if-modified-since": ("GET", "HEAD"),
     "if-none-exist": ("POST",),
 }
@@ -43,6 +43,10 @@ _READABLE = frozenset(
         "/{type}/{id}/_history",
         "/{type}/{id}/_history/{version}",
         "/{type}/{id}/{member}",
+        "/$operation",
+        "/{type}/$operation",
+        "/{type}/{id}/$operation",
+        "/{type}/{id}/_history/{version}/$operation",
     }
 )
 _CONDITIONS = (
@@ -162,25 +166,22 @@ def require_form(service: Service, entry: Entry) -> None:
     match entry.method:
         case "POST":
             right = shape == "/{type}" and not entry.query
-        case "PUT" | "DELETE":
-            if shape == "/{type}":
-                name = "update" if entry.method == "PUT" else "delete"
-                raise at(entry, 400, "not-supported", f"conditional {name} is not supported yet", ".request.url")
-            right = shape == "/{type}/{id}" and not entry.query
-            if right and not is_id(entry.segments[1]):
+        case "PUT" | "DELETE" | "PATCH":
+            right = shape == "/{type}" or (shape == "/{type}/{id}" and not entry.query)
+            if shape == "/{type}/{id}" and not is_id(entry.segments[1]):
                 raise at(entry, 400, "value", "the URL holds no valid id", ".request.url")
-        case "GET" | "HEAD":
-            right = shape in _READABLE
         case _:
-            raise at(entry, 400, "not-supported", f"{entry.method} in a Bundle is not supported yet", ".request.method")
+            right = shape in _READABLE
     if not right:
         raise at(entry, 400, "not-supported", f"{entry.method} {shape} in a Bundle is not supported", ".request.url")
     for name, header in _CONDITIONS:
         if header in entry.headers and entry.method not in _CONDITIONAL[header]:
             raise at(entry, 400, "not-supported", f"{name} is not supported on {entry.method}", f".request.{name}")
-    if entry.resource is not None and entry.resource.get("resourceType") != entry.segments[0]:
-        said = f"the URL names {entry.segments[0]}, the resource is of another type"
-        raise at(entry, 400, "invalid", said, ".resource.resourceType")
+    if entry.method in ("POST", "PUT"):
+        assert entry.resource is not None
+        if entry.resource.get("resourceType") != entry.segments[0]:
+            said = f"the URL names {entry.segments[0]}, the resource is of another type"
+            raise at(entry, 400, "invalid", said, ".resource.resourceType")
 
 
 def require_understood(service: Service, entry: Entry) -> None:

@@ -7,7 +7,7 @@ not written by the Bundle and those the Bundle writes; what was found in the sto
 Specification: https://hl7.org/fhir/R4/http.html#trules, https://hl7.org/fhir/R4/bundle.html#references
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fhir_server.interactions.criteria import Criterion, criteria_pairs, criterion, stored_matches
@@ -36,17 +36,17 @@ class Touched:
 
 
 class Addresses:
-    """What the full URLs of a Bundle stand for. `pairs`: entry, key, and whether its version is known to become 1."""
+    """What the full URLs of a Bundle stand for. `meant`: entry, key, and its version after the transaction ("" where not known)."""
 
-    def __init__(self, pairs: Sequence[tuple[Entry, ResourceKey, bool]]) -> None:
+    def __init__(self, meant: Iterable[tuple[Entry, ResourceKey, str]]) -> None:
         self._known: dict[str, Target] = {}
         self._below: dict[str, Mapping[str, Target]] = {}
-        for entry, key, new in pairs:
+        for entry, key, version in meant:
             if entry.full_url is None:
                 continue
             if entry.full_url in self._known:
                 raise at(entry, 400, "duplicate", "another entry has the same fullUrl", ".fullUrl")
-            self._known[entry.full_url] = Target(key, "1" if new else "")
+            self._known[entry.full_url] = Target(key, version)
 
     def seen_from(self, entry: Entry) -> Mapping[str, Target]:
         """The mapping for the links of one entry's resource."""

@@ -1,10 +1,10 @@
 """transaction: all entries of a Bundle or none, as one unit of work.
 
-The way: read the entries -> check every resource (all faults at once) -> settle what each entry writes (conditional creates are
-looked up) -> rewrite links to entries (fullUrl) and conditional references -> one commit -> reads -> one answer per entry, in the
-order of the requests. Writes are carried out DELETE, POST, PUT; GET and HEAD see what was written.
+The way: read the entries -> check every resource (all faults at once) -> settle what each entry writes (conditions are looked up, patches applied) -> rewrite links to
+entries (fullUrl) and conditional references -> one commit -> reads -> one answer per entry, in the order of the requests. Writes are carried out DELETE, POST, PUT and
+PATCH; GET and HEAD see what was written.
 
-Rules: one identity may be written once (400). What was looked up is guarded in the commit; a lost race is tried again from the
+Rules: one identity may be written once (400; see clashes). What was looked up is guarded in the commit; a lost race is tried again from the
 start a bounded number of times, then 409 with Retry-After. A failed transaction changes nothing and answers one OperationOutcome
 whose expressions name the entry. A read that finds nothing does not undo the writes: its entry says 404.
 
@@ -15,17 +15,19 @@ Specification: https://hl7.org/fhir/R4/http.html#transaction
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal, cast
 
 from fhir_server.http.request import FhirRequest
 from fhir_server.http.response import FhirResponse
+from fhir_server.interactions.aims import Aim, aim_of
 from fhir_server.interactions.body import resource_of
-from fhir_server.interactions.conditions import current_version, retried
-from fhir_server.interactions.criteria import criteria_pairs, find
+from fhir_server.interactions.clashes import require_apart, require_distinct
+from fhir_server.interactions.conditions import retried
+from fhir_server.interactions.delete import deleted
 from fhir_server.interactions.entries import (
+    METHODS,
     Entry,
     answer_entry,
-    at,
     entries_of,
     placed,
     require_form,
@@ -33,28 +35,16 @@ from fhir_server.interactions.entries import (
 )
 from fhir_server.interactions.links import Addresses, Links, Touched, resolve_conditional, rewrite
 from fhir_server.interactions.pace import Pace, pacer
+from fhir_server.interactions.patch import patch_of
 from fhir_server.interactions.prepare import checked, put, require_same_id, require_whole
 from fhir_server.interactions.service import Service
-from fhir_server.interactions.update import require_known
 from fhir_server.interactions.written import answer
-from fhir_server.storage.port import Delete, Guard, Put, Stored, UnitOfWork, Written
+from fhir_server.storage.port import Delete, Put, Stored, UnitOfWork, Written
 from resources.errors import FhirError, Issue
 from resources.model import Resource, ResourceKey
 from search.narrowing import Narrowing
 
-_READS = ("GET", "HEAD")
-_ORDER = ("DELETE", "POST", "PUT")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a writing entry is about: its key, the version that must be current (None: any), or what its condition found."""
-
-    entry: Entry
-    key: ResourceKey
-    expected: int | None = None
-    found: Stored | None = None
-    guard: Guard | None = None
+_READS: Final = ("GET", "HEAD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +69,33 @@ async def plan_transaction(service: Service, bundle: Resource, narrowing: Narrow
     entries = entries_of(service, bundle)
     pace = pacer()
     links = await _checked(service, entries, pace)
-    targets = [await _target(service, entry, narrowing) for entry in entries if entry.method not in _READS]
-    _require_distinct(targets)
-    addresses = Addresses([(target.entry, target.key, target.entry.method == "POST") for target in targets])
+    aims = [await aim_of(service, entry, narrowing) for entry in entries if entry.method not in _READS]
+    require_distinct(aims)
+    for aim in aims:
+        if aim.entry.method == "PATCH" and aim.resource is not None:  # of the outcome, not of the patch
+            links[aim.entry.index] = service.preparer.validator.links(aim.resource)
+    addresses = Addresses((aim.entry, aim.keys[0], aim.version) for aim in aims if aim.keys)
     for index, places in links.items():
         rewrite(places, addresses, entries[index])
         await pace()
-    writing = sorted((target for target in targets if target.found is None), key=_order)
-    touched = [Touched(target.entry, target.key, target.entry.resource) for target in writing]
+    writing = sorted((aim for aim in aims if aim.found is None), key=_order)
+    touched = [Touched(aim.entry, key, aim.resource) for aim in writing for key in aim.keys]
     guards = await resolve_conditional(service, touched, links, narrowing, pace)
-    writes = []
-    for target in writing:
-        writes.append(_write(service, target))
+    writes: list[Put | Delete] = []
+    puts: dict[int, Put] = {}
+    for aim in writing:
+        if aim.resource is None:
+            writes += [Delete(key, aim.expected) for key in aim.keys]
+        else:
+            puts[aim.entry.index] = _put(service, aim, aim.resource)
+            writes.append(puts[aim.entry.index])
         await pace()
-    conditions = [target.guard for target in targets if target.guard is not None]
+    await require_apart(aims, puts, service.now(), pace)
     return Plan(
         entries,
-        UnitOfWork(tuple(writes), (*conditions, *guards)),
-        tuple(target.entry.index for target in writing),
-        {target.entry.index: target.found for target in targets if target.found is not None},
+        UnitOfWork(tuple(writes), (*(aim.guard for aim in aims if aim.guard is not None), *guards)),
+        tuple(aim.entry.index for aim in writing for _ in aim.keys),
+        {aim.entry.index: aim.found for aim in aims if aim.found is not None},
     )
 
 
@@ -113,7 +111,9 @@ async def run_transaction(service: Service, bundle: Resource, request: FhirReque
 
     plan, done = await retried(attempt)
     request = replace(request, prefer=replace(request.prefer, answer=request.prefer.answer or "minimal"))
-    outcomes = dict(zip(plan.written, done, strict=True))
+    outcomes: dict[int, list[Written]] = {}
+    for index, written in zip(plan.written, done, strict=True):
+        outcomes.setdefault(index, []).append(written)
     answers = []
     pace = pacer()
     for entry in plan.entries:
@@ -123,14 +123,15 @@ async def run_transaction(service: Service, bundle: Resource, request: FhirReque
         elif entry.index in plan.found:
             answers.append(answer(service, request, plan.found[entry.index], 200))
         else:
-            answers.append(_answer(service, request, entry, outcomes[entry.index]))
+            answers.append(_answer(service, request, entry, outcomes.get(entry.index, ())))
     return answers
 
 
-def _answer(service: Service, request: FhirRequest, entry: Entry, written: Written) -> FhirResponse:
+def _answer(service: Service, request: FhirRequest, entry: Entry, written: Sequence[Written]) -> FhirResponse:
     if entry.method == "DELETE":
-        return FhirResponse(204, about=written if written.version else None)
-    return answer(service, request, written, 201 if written.created else 200)
+        return deleted(*written)
+    (one,) = written
+    return answer(service, request, one, 201 if one.created else 200)
 
 
 async def _checked(service: Service, entries: Sequence[Entry], pace: Pace) -> dict[int, Links]:
@@ -143,7 +144,9 @@ async def _checked(service: Service, entries: Sequence[Entry], pace: Pace) -> di
             require_form(service, entry)
             require_understood(service, entry)
             if entry.resource is not None:
-                links[entry.index] = _checked_resource(service, entry, entry.resource)
+                _check_resource(service, entry, entry.resource)
+                if entry.method != "PATCH":
+                    links[entry.index] = service.preparer.validator.links(entry.resource)
         except FhirError as error:
             faults.extend(error.issues)
             statuses.add(error.status)
@@ -154,65 +157,28 @@ async def _checked(service: Service, entries: Sequence[Entry], pace: Pace) -> di
     return links
 
 
-def _checked_resource(service: Service, entry: Entry, resource: Resource) -> Links:
+def _check_resource(service: Service, entry: Entry, resource: Resource) -> None:
     try:
+        if entry.method == "PATCH":
+            patch_of(service, resource, entry.segments[0])
+            return
         if entry.method == "PUT":
-            require_same_id(resource, ResourceKey(*entry.segments))
+            if len(entry.segments) > 1:
+                require_same_id(resource, ResourceKey(*entry.segments))
             require_whole(resource)
         checked(service.preparer, resource)
     except FhirError as error:
         raise placed(error, entry) from None
-    return service.preparer.validator.links(resource)
 
 
-async def _target(service: Service, entry: Entry, narrowing: Narrowing) -> Target:
-    """What the entry writes, after its conditions were looked up."""
+def _order(aim: Aim) -> int:
+    """DELETE, POST, then PUT and PATCH in the order of the Bundle."""
+    return min(METHODS.index(aim.entry.method), METHODS.index("PUT"))
+
+
+def _put(service: Service, aim: Aim, resource: Resource) -> Put:
+    method = cast("Literal['POST', 'PUT', 'PATCH']", aim.entry.method)
     try:
-        if entry.method != "POST":
-            key = ResourceKey(*entry.segments)
-            expected = await current_version(service, key, entry.headers.get("if-match"), narrowing)
-            if entry.method == "PUT" and expected is None:
-                await require_known(service, key, narrowing)
-            return Target(entry, key, expected)
-        (kind,) = entry.segments
-        criteria = entry.headers.get("if-none-exist")
-        if criteria is None:
-            return Target(entry, ResourceKey(kind, service.new_id()), 0)
-        found = await find(
-            service, kind, criteria_pairs(service, kind, criteria, "ifNoneExist"), narrowing, "ifNoneExist"
-        )
-        if found.match is not None:
-            return Target(entry, found.match.key, found=found.match, guard=found.guard)
-        return Target(entry, ResourceKey(kind, service.new_id()), 0, guard=found.guard)
+        return put(service.preparer, resource, aim.keys[0], method, expected=aim.expected)
     except FhirError as error:
-        raise placed(error, entry) from None
-
-
-def _require_distinct(targets: Sequence[Target]) -> None:
-    """400 when one identity is written twice, or two entries would create what one condition means."""
-    keys: dict[ResourceKey, Target] = {}
-    conditions: dict[str, Target] = {}
-    for target in targets:
-        before = keys.setdefault(target.key, target)
-        if before is not target and (before.found is None or target.found is None):
-            said = f"entries {before.entry.index} and {target.entry.index} are both about {target.key}"
-            raise at(target.entry, 400, "duplicate", said)
-        if target.guard is not None and target.found is None:
-            before = conditions.setdefault(target.guard.unique, target)
-            if before is not target:
-                said = f"entries {before.entry.index} and {target.entry.index} have the same ifNoneExist"
-                raise at(target.entry, 400, "duplicate", said, ".request.ifNoneExist")
-
-
-def _order(target: Target) -> int:
-    return _ORDER.index(target.entry.method)
-
-
-def _write(service: Service, target: Target) -> Put | Delete:
-    if target.entry.resource is None:
-        return Delete(target.key, target.expected)
-    method: Literal["POST", "PUT"] = "POST" if target.entry.method == "POST" else "PUT"
-    try:
-        return put(service.preparer, target.entry.resource, target.key, method, expected=target.expected)
-    except FhirError as error:
-        raise placed(error, target.entry) from None
+        raise placed(error, aim.entry) from None

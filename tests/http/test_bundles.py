@@ -219,9 +219,10 @@ NEW = {"resourceType": "Patient"}
         pytest.param([entry("POST", "Patient")], 400, "Bundle.entry[1].resource", id="POST without resource"),
         pytest.param([entry("GET", "Patient", NEW)], 400, "Bundle.entry[1].resource", id="GET with resource"),
         pytest.param([entry("POST", "Patient/1", NEW)], 400, "Bundle.entry[1].request.url", id="POST to an instance"),
-        pytest.param([entry("PUT", "Patient?name=x", NEW)], 400, "Bundle.entry[1].request.url", id="conditional update"),
-        pytest.param([entry("DELETE", "Patient?name=x")], 400, "Bundle.entry[1].request.url", id="conditional delete"),
-        pytest.param([entry("PATCH", "Patient/1", NEW)], 400, "Bundle.entry[1].request.method", id="PATCH"),
+        pytest.param([entry("PUT", "Patient/1?name=x", OLD)], 400, "Bundle.entry[1].request.url", id="PUT of an id with criteria"),
+        pytest.param([entry("PUT", "Patient", NEW)], 400, "Bundle.entry[1]", id="conditional update without criteria"),
+        pytest.param([entry("DELETE", "Patient?_count=1")], 400, "Bundle.entry[1]", id="conditional delete without criteria"),
+        pytest.param([entry("PATCH", "Patient/1", NEW)], 400, "Bundle.entry[1].resource.resourceType", id="PATCH with no patch"),
         pytest.param([entry("GET", "Nonsense/1")], 400, "Bundle.entry[1].request.url", id="an unknown type"),
         pytest.param([entry("GET", "Patient?nonsense=1")], 400, "Bundle.entry[1].request.url", id="a bad search"),
         pytest.param(

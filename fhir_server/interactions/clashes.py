@@ -1,0 +1,90 @@
+"""Entries of a transaction that get in each other's way: the whole is refused (400), for what it means would depend on their order.
+
+Rules: an identity may be touched once, however the entries name it; only conditional creates that find may share what they find. No entry but its own may write what
+satisfies the criteria of a conditional create, update or patch: a search afterwards would find two. Deletions come first, so their criteria mean what is stored before.
+
+Specification: https://hl7.org/fhir/R4/http.html#trules
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from fhir_server.interactions.aims import Aim
+from fhir_server.interactions.entries import at
+from fhir_server.interactions.pace import Pace
+from fhir_server.storage.port import Put
+from resources.errors import FhirError
+from search.matching import matches
+from search.query import And, Match, Node, TokenTest
+
+_MOST: Final = 200_000
+"""So many pairs of criteria and resources are compared for one Bundle."""
+
+
+def require_distinct(aims: Sequence[Aim]) -> None:
+    """400 when one identity is touched twice, or when two entries would create what the same criteria mean."""
+    keys: dict[tuple[str, str], Aim] = {}
+    conditions: dict[str, Aim] = {}
+    for aim in aims:
+        for key in aim.keys:
+            before = keys.setdefault(key, aim)
+            if before is not aim and (before.found is None or aim.found is None):
+                said = f"entries {before.entry.index} and {aim.entry.index} are both about {key}"
+                raise at(aim.entry, 400, "duplicate", said)
+        if aim.guard is not None and aim.resource is not None and not aim.guard.keys:
+            before = conditions.setdefault(aim.guard.unique, aim)
+            if before is not aim:
+                said = f"entries {before.entry.index} and {aim.entry.index} have the same criteria"
+                raise at(aim.entry, 400, "duplicate", said, _place(aim))
+
+
+async def require_apart(aims: Sequence[Aim], puts: Mapping[int, Put], now: int, pace: Pace) -> None:
+    """400 when a resource that one entry writes satisfies the criteria of another. `puts`: by entry; `now` in microseconds."""
+    conditional = [aim for aim in aims if aim.guard is not None and aim.resource is not None]
+    if not conditional:
+        return
+    by_type: dict[str, list[int]] = {}
+    by_code: dict[tuple[str, str], list[int]] = {}
+    for index, put in puts.items():
+        by_type.setdefault(put.key.type, []).append(index)
+        for code in {token.code for token in put.entries.tokens}:
+            by_code.setdefault((put.key.type, code), []).append(index)
+    left = _MOST
+    for aim in conditional:
+        assert aim.guard is not None
+        kind, where = aim.guard.query.type, aim.guard.query.where
+        codes = _codes(where)
+        others: Collection[int] = by_type.get(kind, ())
+        if codes is not None:
+            others = sorted({index for code in codes for index in by_code.get((kind, code), ())})
+        left -= len(others)
+        if left < 0:
+            raise at(
+                aim.entry, 413, "too-costly", "the Bundle has too many criteria for its many resources", _place(aim)
+            )
+        for index in others:
+            if index != aim.entry.index and _satisfies(aim, where, puts[index], now):
+                said = f"the resource of entry {index} satisfies the criteria of entry {aim.entry.index}"
+                raise at(aim.entry, 400, "duplicate", said, _place(aim))
+            await pace()
+
+
+def _satisfies(aim: Aim, where: Node, put: Put, now: int) -> bool:
+    try:
+        return matches(where, put.entries, put.key, now)
+    except FhirError as error:
+        raise at(aim.entry, error.status, error.issues[0].code, error.issues[0].diagnostics, _place(aim)) from None
+
+
+def _codes(where: Node) -> tuple[str, ...] | None:
+    """Codes of which whatever satisfies the node has one; None where it says nothing of the kind."""
+    match where:
+        case Match(test=TokenTest(codes=codes)):
+            return codes
+        case And(parts):
+            return next((codes for part in parts if (codes := _codes(part)) is not None), None)
+    return None
+
+
+def _place(aim: Aim) -> str:
+    return ".request.ifNoneExist" if aim.entry.method == "POST" else ".request.url"
