@@ -1,6 +1,6 @@
 """The subset of FHIRPath that resources.fhirpath turns into closures, as syntax trees.
 
-A tree is a tuple that begins with its kind: `("this",)`, `("root",)` for %resource, `("name", source, "family")`,
+A tree is a tuple that begins with its kind: `("this",)` also for $this, `("root",)` for %resource, `("name", source, "family")`,
 `("call", source, "where", argument)`, `("index", source, 0)`, `("as" | "is", source, "Quantity")`, `("union", *parts)`,
 `("and" | "=" | "!=", left, right)`, `("literal", value)`, `("unknown",)`. Everything else in FHIRPath raises NotSimple.
 
@@ -13,8 +13,11 @@ from typing import Any
 Syntax = tuple[Any, ...]
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<string>'(?:[^'\\]|\\.)*')|(?P<number>[0-9]+)|(?P<name>%?[A-Za-z_][A-Za-z0-9_]*)|(?P<symbol>!=|[|=.()\[\]]))"
+    r"\s*(?:(?P<string>'(?:[^'\\]|\\.)*')|(?P<number>[0-9]+)|(?P<name>[%$]?[A-Za-z_][A-Za-z0-9_]*)|(?P<symbol>!=|[|=.()\[\]]))"
 )
+
+_DIGITS = 9
+"""Digits of an index."""
 
 
 class NotSimple(Exception):  # noqa: N818  (a state of affairs, not a fault: fhirpathpy takes over)
@@ -81,11 +84,17 @@ class _Parser:
         tree = self.term(first=True)
         while self.peek() in (".", "["):
             if self.take() == "[":
-                tree = ("index", tree, int(self.take()))
+                tree = ("index", tree, self.index())
                 self.take("]")
             else:
                 tree = self.invocation(tree)
         return tree
+
+    def index(self) -> int:
+        text = self.take()
+        if not text.isdecimal() or len(text) > _DIGITS:
+            raise NotSimple(text)
+        return int(text)
 
     def term(self, *, first: bool) -> Syntax:
         if self.at >= len(self.tokens):
@@ -110,6 +119,10 @@ class _Parser:
         if self.at >= len(self.tokens) or self.tokens[self.at][0] != "name":
             raise NotSimple(self.peek())
         name = self.take()
+        if name.startswith("$"):
+            if name != "$this" or source != ("this",):
+                raise NotSimple(name)
+            return source
         if name.startswith("%"):
             return ("root",) if name == "%resource" and source == ("this",) else ("unknown",)
         if self.peek() != "(":
