@@ -42,7 +42,7 @@ class Arguments:
     others: Pairs = ()
     ignored: tuple[Issue, ...] = ()
 
-    def one(self, name: str) -> Any | None:
+    def one(self, name: str) -> Any:
         """The value of a parameter that is given at most once; None when it is not."""
         found = self.values.get(name)
         return found[0] if found else None

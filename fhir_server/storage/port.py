@@ -204,6 +204,9 @@ class ResourceStore(Protocol):
     async def everything(self, query: EverythingQuery, narrowing: Narrowing) -> Collected:
         """A page of the owner's compartment and what its members refer to, without any other patient's data."""
 
+    async def labelled(self, kind: str | None, limit: int, narrowing: Narrowing) -> tuple[Stored, ...]:
+        """Live resources of the type (None: of all) that together bear every profile, tag and security label in use, at most `limit`."""
+
     async def explain(self, query: Query, narrowing: Narrowing) -> tuple[str, ...]:
         """How the store runs the search: statements without values, their plans, sizes. For operators; the texts are the store's own."""
 

@@ -10,7 +10,7 @@ import pytest
 from fhir_server.storage.port import Conflict, Delete, FollowUp, Guard, HistoryQuery, UnitOfWork
 from resources.errors import FhirError
 from resources.model import ResourceKey
-from search.entries import Entries, ReferenceEntry, TokenEntry
+from search.entries import Entries, ReferenceEntry, TokenEntry, UriEntry
 from search.narrowing import EVERYTHING, Narrowing
 from search.parameters import Parameter
 from search.query import All, And, HasId, Match, Nothing, Query, TokenTest
@@ -301,6 +301,35 @@ async def test_history_of_what_lists_refer_to(store, make):
         assert ([f"{v.key.id}{v.version}" for v in page.versions], page.total) == (expected, len(expected))
     unseen = Narrowing("u", lambda kind: Nothing() if kind == "List" else All())
     assert (await store.history(HistoryQuery(None, None, 9, lists=("all",)), unseen)).versions == ()
+
+
+# ---- labels
+
+
+async def test_every_label_in_use_is_borne_by_one_of_those_told(store, make):
+    def bearing(*codes, profile=None):
+        uris = [UriEntry("_profile", profile)] if profile else []
+        return Entries(tokens=[TokenEntry("_tag", "s", code) for code in codes], uris=uris)
+
+    labels = {
+        "Observation/a": bearing("x", "y"),
+        "Observation/b": bearing("x"),
+        "Observation/c": bearing(profile="urn:p"),
+        "Patient/d": bearing("z"),
+        "Patient/e": bearing("gone"),
+    }
+    await store.commit(make.unit(*(make.put(name, entries=entries) for name, entries in labels.items())))
+    await store.commit(make.unit(Delete(ResourceKey("Patient", "e"))))
+
+    async def told(kind, limit=9, narrowing=EVERYTHING):
+        return [str(stored.key) for stored in await store.labelled(kind, limit, narrowing)]
+
+    assert sorted(await told("Observation")) == ["Observation/a", "Observation/c"]
+    assert sorted(await told(None)) == ["Observation/a", "Observation/c", "Patient/d"]
+    assert len(await told(None, 2)) == 2
+    assert await told("Encounter") == []
+    only_b = Narrowing("u", lambda _type: HasId(("b",)))
+    assert await told(None, narrowing=only_b) == ["Observation/b"]
 
 
 # ---- narrowing

@@ -16,6 +16,7 @@ from fhir_server.storage.sqlite.connection import FileLock, SqliteOptions, conne
 from fhir_server.storage.sqlite.custom import Customs, customs, epoch, settle_words, words_settled
 from fhir_server.storage.sqlite.everything import everything
 from fhir_server.storage.sqlite.history import history
+from fhir_server.storage.sqlite.labels import labelled
 from fhir_server.storage.sqlite.migrations import migrate
 from fhir_server.storage.sqlite.reader import Reader, Slow
 from fhir_server.storage.sqlite.writer import Outcome, Writer
@@ -117,6 +118,19 @@ class SqliteStore:
             return whole(catalog)
 
         return await self.reader.run(inline, whole, lambda: shape, snapshot=True)
+
+    async def labelled(self, kind: str | None, limit: int, narrowing: Narrowing) -> tuple[Stored, ...]:
+        """See the port."""
+
+        def whole(catalog: Catalog) -> tuple[Stored, ...]:
+            return labelled(catalog, kind, limit, narrowing)
+
+        def inline(catalog: Catalog) -> tuple[Stored, ...]:
+            if self.reader.is_slow("labelled"):
+                raise Slow
+            return whole(catalog)
+
+        return await self.reader.run(inline, whole, lambda: "labelled", snapshot=True)
 
     async def _informed(self, read: Callable[[], Awaitable[_T]]) -> _T:
         """What `read` gives, once the concepts that it misses are loaded."""
