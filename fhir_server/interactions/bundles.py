@@ -1,4 +1,4 @@
-"""`POST [base]` with a batch or transaction Bundle, and the response Bundle of both.
+"""`POST [base]` with a batch, transaction or history Bundle, and the response Bundle of each.
 
 Specification: https://hl7.org/fhir/R4/http.html#transaction, https://hl7.org/fhir/R4/bundle.html
 """
@@ -9,37 +9,42 @@ from typing import Any
 
 import msgspec
 
-from fhir_server.http.errors import not_supported
 from fhir_server.http.negotiation import Answer
 from fhir_server.http.request import FhirRequest, refuse_parameters
 from fhir_server.http.response import FhirResponse, etag
 from fhir_server.interactions.batch import run_batch
 from fhir_server.interactions.body import resource_of
 from fhir_server.interactions.entries import entries_of
+from fhir_server.interactions.plan import run_plan
 from fhir_server.interactions.prepare import checked
+from fhir_server.interactions.replay import plan_replay
 from fhir_server.interactions.service import Service
-from fhir_server.interactions.transaction import run_transaction
+from fhir_server.interactions.transaction import plan_transaction
 from resources.errors import FhirError
 from resources.model import Resource, instant
 
 
 async def bundle(service: Service, request: FhirRequest) -> FhirResponse:
-    """Carry the Bundle out: a transaction as a whole, a batch entry by entry."""
+    """Carry the Bundle out: a transaction or a history as a whole, a batch entry by entry."""
     refuse_parameters(request, "batch and transaction")
     resource = resource_of(service, request, "Bundle")
     checked(service.preparer, shell(resource))
     match resource["type"]:
         case "transaction":
-            answers = await run_transaction(service, resource, request)
+            answers = await run_plan(service, plan_transaction, resource, request)
             kind = "transaction-response"
         case "batch":
             answers = await run_batch(service, entries_of(service, resource), request)
             kind = "batch-response"
         case "history":
-            raise not_supported("a Bundle of type history", 400)
+            answers = await run_plan(service, plan_replay, resource, request)
+            kind = "transaction-response"
         case other:
             raise FhirError(
-                400, "invalid", f"a Bundle of type {other} is no batch or transaction", expression="Bundle.type"
+                400,
+                "invalid",
+                f"a Bundle of type {other} is no batch, transaction or history",
+                expression="Bundle.type",
             )
     return FhirResponse(200, response_bundle(kind, answers, request.prefer.answer))
 

@@ -11,6 +11,7 @@ from fhir_server.http.response import FhirResponse
 from fhir_server.interactions.body import resource_of
 from fhir_server.interactions.conditions import retried
 from fhir_server.interactions.criteria import criteria_pairs, find
+from fhir_server.interactions.links import require_literal
 from fhir_server.interactions.prepare import checked, put
 from fhir_server.interactions.service import Service
 from fhir_server.interactions.written import answer
@@ -24,6 +25,7 @@ async def create(service: Service, request: FhirRequest) -> FhirResponse:
     (kind,) = request.segments
     resource = resource_of(service, request, kind)
     checked(service.preparer, resource)
+    require_literal(service, request, resource)
     criteria = request.headers.get("if-none-exist")
     if criteria is None:
         written = put(service.preparer, resource, ResourceKey(kind, service.new_id()), "POST", expected=0)

@@ -162,7 +162,7 @@ def _target(service: Service, url: str, place: str) -> Target:
 
 def require_form(service: Service, entry: Entry) -> None:
     """400 unless the entry is a request this server can carry out in a Bundle."""
-    shape = _shape(service, entry)
+    shape = entry_shape(service, entry)
     match entry.method:
         case "POST":
             right = shape == "/{type}" and not entry.query
@@ -195,7 +195,8 @@ def require_understood(service: Service, entry: Entry) -> None:
         raise at(entry, error.status, error.issues[0].code, error.issues[0].diagnostics, ".request.url") from None
 
 
-def _shape(service: Service, entry: Entry) -> str:
+def entry_shape(service: Service, entry: Entry) -> str:
+    """The shape of the entry's URL (`/{type}/{id}`); 400 for one that this server does not have."""
     try:
         return shape_of(entry.segments, service.types)
     except FhirError as error:

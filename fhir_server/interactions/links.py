@@ -9,14 +9,16 @@ Specification: https://hl7.org/fhir/R4/http.html#trules, https://hl7.org/fhir/R4
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from fhir_server.http.request import FhirRequest
 from fhir_server.interactions.criteria import Criterion, criteria_pairs, criterion, stored_matches
 from fhir_server.interactions.entries import Entry, at
 from fhir_server.interactions.pace import Pace
 from fhir_server.interactions.service import Service
 from fhir_server.storage.port import Guard
 from resources import references
-from resources.errors import FhirError
+from resources.errors import FhirError, Issue
 from resources.model import Resource, ResourceKey
 from resources.references import Link, Target
 from search.entries import Entries
@@ -24,6 +26,8 @@ from search.matching import matches
 from search.narrowing import Narrowing
 
 Links = Sequence[Link]
+_QUESTIONS: Final = (b"?", b"\\u", b"&#")
+"""A body without any of these has no question mark, however written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,21 @@ async def resolve_conditional(
     for link, text in meant:
         link.container[link.key] = text
     return guards
+
+
+def require_literal(service: Service, request: FhirRequest, resource: Resource) -> None:
+    """400 naming every conditional reference of a resource that is written by itself: only a transaction resolves them."""
+    sent = request.payload
+    if isinstance(sent, bytes) and not any(mark in sent for mark in _QUESTIONS):
+        return
+    said = "a conditional reference is resolved in a transaction alone: send the resource in one, or name what it means"
+    faults = [
+        Issue("error", "not-supported", said, (f"{resource['resourceType']}{_path(resource, link) or ''}",))
+        for link in service.preparer.validator.links(resource)
+        if link.kind == "Reference" and _conditional(link.container[link.key])
+    ]
+    if faults:
+        raise FhirError.many(400, faults)
 
 
 def _conditional(text: object) -> bool:

@@ -18,6 +18,7 @@ from fhir_server.http.response import FhirResponse, validators
 from fhir_server.interactions.body import resource_of
 from fhir_server.interactions.conditions import current_version, precondition_failed, retried
 from fhir_server.interactions.criteria import find
+from fhir_server.interactions.links import require_literal
 from fhir_server.interactions.prepare import checked, put, require_same_id, require_whole
 from fhir_server.interactions.service import Service
 from fhir_server.interactions.written import answer
@@ -77,6 +78,7 @@ async def _write(
     if expected not in (None, stored.version):
         raise precondition_failed(stored.key)
     resource = patched(service, wanted, decode(stored.body))
+    require_literal(service, request, resource)
     write = put(service.preparer, resource, stored.key, "PATCH", expected=stored.version)
     try:
         (done,) = await service.store.commit(UnitOfWork((write,), tuple(guards)))

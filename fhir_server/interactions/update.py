@@ -23,6 +23,7 @@ from fhir_server.interactions.conditions import (
     retried,
 )
 from fhir_server.interactions.criteria import find
+from fhir_server.interactions.links import require_literal
 from fhir_server.interactions.prepare import checked, put, require_same_id, require_whole
 from fhir_server.interactions.service import Service
 from fhir_server.interactions.written import answer
@@ -40,6 +41,7 @@ async def update(service: Service, request: FhirRequest) -> FhirResponse:
     require_same_id(resource, key)
     require_whole(resource)
     checked(service.preparer, resource)
+    require_literal(service, request, resource)
     expected = await preconditions(service, key, request.headers, request.narrowing)
     if not expected:
         await require_known(service, key, request.narrowing)
@@ -58,6 +60,7 @@ async def conditional_update(service: Service, request: FhirRequest) -> FhirResp
     resource = resource_of(service, request, kind)
     require_whole(resource)
     checked(service.preparer, resource)
+    require_literal(service, request, resource)
 
     async def attempt() -> FhirResponse:
         meant = await meaning(service, kind, request.query, resource, request.headers, request.narrowing)

@@ -276,7 +276,7 @@ async def test_all_faults_of_a_transaction_are_told_at_once(client):
     }
 
 
-@pytest.mark.parametrize("kind", ["collection", "searchset", "document", "history"])
+@pytest.mark.parametrize("kind", ["collection", "searchset", "document", "message"])
 async def test_other_bundles_are_refused(client, kind):
     assert (await send(client, kind=kind)).status_code == 400
 

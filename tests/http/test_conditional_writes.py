@@ -160,6 +160,45 @@ async def test_parallel_conditional_updates_make_one_resource(client, mark):
     assert sorted(int(answer.json()["meta"]["versionId"]) for answer in answers) == list(range(1, 51))
 
 
+# ---- references that have to be looked up: https://hl7.org/fhir/R4/http.html#trules
+
+
+def referring(text, **more):
+    return {"resourceType": "Basic", "code": {"text": "x"}, "subject": {"reference": text}, **more}
+
+
+@pytest.mark.parametrize("text", ['"Patient?identifier=a|b"', '"Patient\\u003Fidentifier=a|b"'], ids=["", "escaped"])
+@pytest.mark.parametrize("request_line", ["POST Basic", "PUT Basic/refused", "PUT Basic?code=none", "PATCH"])
+async def test_a_conditional_reference_outside_a_transaction_is_refused_by_name(client, text, request_line):
+    there = await made(client, {"resourceType": "Basic", "code": {"text": "x"}})
+    method, _, url = request_line.partition(" ")
+    body = json.dumps(referring("#", **({"id": "refused"} if url.endswith("refused") else {}))).replace('"#"', text)
+    headers = FHIR
+    if method == "PATCH":
+        body = f'[{{"op": "add", "path": "/subject", "value": {{"reference": {text}}}}}]'
+        url, headers = f"Basic/{there['id']}", {"Content-Type": "application/json-patch+json"}
+    answer = await client.request(method, url, content=body, headers=headers)
+    assert (answer.status_code, issue_of(answer)["code"]) == (400, "not-supported"), answer.text
+    assert issue_of(answer)["expression"] == ["Basic.subject.reference"]
+    assert (await client.get("Basic/refused")).status_code == 404
+    assert (await client.get(f"Basic/{there['id']}")).json() == there
+
+
+async def test_a_conditional_reference_in_a_batch_is_refused(client):
+    entry = {"resource": referring("Patient?name=x"), "request": {"method": "POST", "url": "Basic"}}
+    bundle = {"resourceType": "Bundle", "type": "batch", "entry": [entry]}
+    (got,) = (await client.post("", content=json.dumps(bundle), headers=FHIR)).json()["entry"]
+    assert got["response"]["status"].startswith("400")
+    (issue,) = got["response"]["outcome"]["issue"]
+    assert issue["expression"] == ["Bundle.entry[0].resource.subject.reference"]
+
+
+async def test_a_question_mark_elsewhere_is_no_conditional_reference(client):
+    url = "http://elsewhere.example.org/find?x=1"
+    there = await made(client, referring("Patient/1", identifier=[{"value": "why?"}], implicitRules=url))
+    assert there["implicitRules"] == url
+
+
 # ---- delete
 
 
