@@ -16,6 +16,7 @@ from fhir_server.operations.everything import everything
 from fhir_server.operations.labels import meta, meta_add, meta_delete
 from fhir_server.operations.model import Call, Level, Operation, own_resource, text_parameter
 from fhir_server.operations.reindex import reindex
+from fhir_server.operations.validate import validate
 from fhir_server.storage.port import Stored
 from resources.errors import FhirError
 from resources.json_format import encode
@@ -32,6 +33,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     Operation("$meta-add", "Resource-meta-add", ("instance", "version"), None, meta_add, affects_state=True),
     Operation("$meta-delete", "Resource-meta-delete", ("instance", "version"), None, meta_delete, affects_state=True),
     Operation("$reindex", "SearchParameter-reindex", ("instance",), ("SearchParameter",), reindex, own=True),
+    Operation("$validate", "Resource-validate", ("type", "instance"), None, validate),
 )
 
 
