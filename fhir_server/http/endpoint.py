@@ -1,22 +1,23 @@
 """The FHIR API as one ASGI endpoint: scope -> FhirRequest -> interaction -> answer.
 
 Rules: this is the hot path. Nothing is parsed that the interaction does not need; every fault ends as an OperationOutcome, the
-unexpected ones as a 500 that tells nothing.
+unexpected ones as a 500 that tells nothing. Interactions speak JSON: XML and the raw content of a Binary are read before they are called, and
+made of their answers afterwards.
 
 Specification: https://hl7.org/fhir/R4/http.html
 """
 
-from dataclasses import replace
-
-import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from fhir_server.http import binary
 from fhir_server.http.errors import error_response, unexpected_response
 from fhir_server.http.middleware import send_response
-from fhir_server.http.negotiation import preferences, require_plain, response_format, truth
-from fhir_server.http.request import FhirRequest, Pairs, query_pairs, split_general
+from fhir_server.http.negotiation import Format, preferences, require_plain, response_format, sent_format, truth
+from fhir_server.http.rendering import rendered, scope_format
+from fhir_server.http.request import FhirRequest, Pairs, Payload, query_pairs, split_general
 from fhir_server.http.routes import Route, RouteTable, route_of
+from fhir_server.interactions.body import read_resource
 from fhir_server.interactions.service import Service
 from resources.errors import FhirError
 from search.narrowing import EVERYTHING
@@ -32,6 +33,8 @@ class FhirEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         method: str = scope["method"]
+        reading = method in ("GET", "HEAD")
+        wanted: Format | None = None
         pretty = False
         try:
             service: Service = scope["app"].state.service
@@ -43,22 +46,33 @@ class FhirEndpoint:
             )
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             pretty = shown is not None and truth("_pretty", shown)
-            response_format(headers.get("accept"), named)
+            exchange = (method, route.shape) if segments and segments[0] == binary.KIND else None
+            raw = exchange in _RAW_OUT and not query
+            if not raw:
+                wanted = response_format(headers.get("accept"), named)
             prefer = preferences(headers.get("prefer"))
-            payload = b"" if method in ("GET", "HEAD", "DELETE") else await _body(receive)
+            payload = b"" if reading or method == "DELETE" else await _body(receive)
             if payload and "content-encoding" in headers:
                 require_plain(headers["content-encoding"])
-            request = FhirRequest(method, segments, query, headers, payload, EVERYTHING, prefer)
+            content: Payload = payload
+            if exchange in _RAW_IN:
+                content = await binary.sent(service, segments, headers, payload)
+            elif payload and sent_format(headers.get("content-type", "")) == "xml":
+                content = await read_resource(service, payload, headers["content-type"])
+            request = FhirRequest(method, segments, query, headers, content, EVERYTHING, prefer)
             scope["fhir_request"] = request
             response = await route.interaction(service, request)
+            if raw:
+                response, wanted = binary.presented(response, headers.get("accept"), named)
         except FhirError as error:
             response = error_response(error)
         except ClientDisconnect:
             return
         except Exception as error:  # noqa: BLE001  (the last line: whatever it is, the client gets an OperationOutcome)
             response = unexpected_response(error, scope.get("request_id", ""))
-        if pretty and response.body:
-            response = replace(response, body=msgspec.json.format(response.body, indent=2))
+        if wanted != "json" or pretty:
+            wanted = wanted or scope_format(scope)
+            response = await rendered(response, wanted, pretty=pretty, reading=reading)
         await send_response(response, send, head=method == "HEAD")
 
     def _route(self, service: Service, scope: Scope, method: str) -> tuple[Route, tuple[str, ...]]:
@@ -71,6 +85,12 @@ class FhirEndpoint:
 
 
 _NO_QUERY: tuple[Pairs, None, None] = ((), None, None)
+_RAW_IN = frozenset({("POST", "/{type}"), ("PUT", "/{type}"), ("PUT", "/{type}/{id}")})
+"""Method and shape of the requests whose body may be the raw content of a Binary."""
+_RAW_OUT = frozenset(
+    (method, shape) for method in ("GET", "HEAD") for shape in ("/{type}/{id}", "/{type}/{id}/_history/{version}")
+)
+"""Of those that may be answered with it."""
 
 
 async def _body(receive: Receive) -> bytes:

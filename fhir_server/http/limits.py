@@ -16,8 +16,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fhir_server.http.errors import error_response
-from fhir_server.http.middleware import send_response
+from fhir_server.http.middleware import send_error
 from fhir_server.http.options import HttpLimits
 from fhir_server.observability.metrics import Counts, Recorder
 from resources.errors import FhirError
@@ -79,7 +78,7 @@ def admission(app: ASGIApp, guard: Admission, prefix: str) -> ASGIApp:
             return
         refusal = guard.refusal(scope)
         if refusal is not None:
-            await send_response(error_response(refusal), send, head=scope["method"] == "HEAD")
+            await send_error(refusal, scope, send)
             return
         task = asyncio.current_task()
         assert task is not None
@@ -91,9 +90,7 @@ def admission(app: ASGIApp, guard: Admission, prefix: str) -> ASGIApp:
                 raise
             task.uncancel()
             guard.recorder.timeouts += 1
-            await send_response(
-                error_response(_timeout(scope["method"], allowed)), send, head=scope["method"] == "HEAD"
-            )
+            await send_error(_timeout(scope["method"], allowed), scope, send)
         finally:
             del guard.running[task]
             guard.late.discard(task)

@@ -17,6 +17,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fhir_server.http.errors import error_response
+from fhir_server.http.rendering import rendered, scope_format
 from fhir_server.http.response import FhirResponse
 from resources.errors import FhirError
 
@@ -28,10 +29,13 @@ _CLIENT_GONE = 499
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9\-.:_]{1,128}")
 _COMPRESS_FROM = 1400
 _COMPRESS_APART = 256 * 1024
-_EXPOSED = b"ETag, Location, Content-Location, Last-Modified, Retry-After, WWW-Authenticate, X-Request-Id"
+_EXPOSED = (
+    b"ETag, Location, Content-Disposition, Content-Location, Last-Modified, Retry-After, WWW-Authenticate, X-Request-Id, "
+    b"X-Security-Context"
+)
 _ALLOWED = (
     b"Authorization, Content-Type, Accept, Prefer, If-Match, If-None-Match, If-Modified-Since, If-None-Exist, "
-    b"Cache-Control, X-Request-Id"
+    b"Cache-Control, X-Request-Id, X-Security-Context"
 )
 _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 
@@ -49,10 +53,17 @@ async def send_response(response: FhirResponse, send: Send, *, head: bool = Fals
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
     if response.body:
         headers.append((b"content-type", response.content_type.encode("latin-1")))
+        headers.append((b"vary", b"Accept"))
     if response.status not in (204, 304):
         headers.append((b"content-length", b"%d" % len(response.body)))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else response.body})
+
+
+async def send_error(error: FhirError, scope: Scope, send: Send) -> None:
+    """Answer a request that went no further with its OperationOutcome."""
+    response = await rendered(error_response(error), scope_format(scope), pretty=False, reading=False)
+    await send_response(response, send, head=scope["method"] == "HEAD")
 
 
 def request_id(app: ASGIApp) -> ASGIApp:
@@ -144,7 +155,7 @@ def body_limit(app: ASGIApp, limit: int) -> ASGIApp:
             return
         declared = header(scope, b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limit:
-            await send_response(error_response(too_large(limit)), send)
+            await send_error(too_large(limit), scope, send)
             return
         seen = 0
 

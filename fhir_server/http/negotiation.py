@@ -1,23 +1,39 @@
 """Content negotiation: which format a client sends and wants, which FHIR version, what it prefers.
 
-JSON in UTF-8 of FHIR 4.0 is served. `_format` beats Accept. XML and Turtle are refused by name (406, sent: 415).
+JSON and XML in UTF-8 of FHIR 4.0 are served; `_format` beats Accept. Of what the client weighs alike the more specific wins, and JSON where it
+leaves the choice. Turtle is refused by name (406, sent: 415). A Binary is read raw unless a FHIR type is asked for.
 
-Specification: https://hl7.org/fhir/R4/http.html#mime-type, #version-parameter, #ops (Prefer)
+Specification: https://hl7.org/fhir/R4/http.html#mime-type, #version-parameter, #ops (Prefer), https://hl7.org/fhir/R4/binary.html#rest,
+https://www.rfc-editor.org/rfc/rfc9110#field.accept
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Final, Literal
 
 from resources.errors import FhirError
 
-Format = Literal["json"]
+Format = Literal["json", "xml"]
 Answer = Literal["representation", "minimal", "OperationOutcome"]
 
-_JSON_TYPES = frozenset({"application/fhir+json", "application/json", "text/json", "application/*", "*/*", "text/*"})
-_JSON_SENT = frozenset({"application/fhir+json", "application/json", "text/json"})
-_JSON_FORMATS = frozenset({"json", "application/fhir+json", "application/json", "text/json", "application/json+fhir"})
-_XML = frozenset({"xml", "application/fhir+xml", "application/xml", "text/xml", "application/xml+fhir"})
+_FHIR_TYPES: Final[Mapping[str, Format]] = {"application/fhir+json": "json", "application/fhir+xml": "xml"}
+_TYPES: Final[Mapping[str, Format]] = {
+    **_FHIR_TYPES,
+    "application/json": "json",
+    "text/json": "json",
+    "application/xml": "xml",
+    "text/xml": "xml",
+}
+_NAMES: Final[Mapping[str, Format]] = {
+    **_TYPES,
+    "json": "json",
+    "xml": "xml",
+    "application/json+fhir": "json",
+    "application/xml+fhir": "xml",
+}
+"""What `_format` may say: https://hl7.org/fhir/R4/http.html#parameters."""
+_ANY: Final = frozenset({"*/*", "application/*", "text/*"})
 _TURTLE = frozenset({"ttl", "turtle", "application/fhir+turtle", "text/turtle"})
 _VERSIONS = frozenset({"4.0", "4.0.1"})
 
@@ -44,33 +60,49 @@ def _media_type(text: str) -> tuple[str, dict[str, str]]:
 
 
 def _refusal(name: str, status: int) -> FhirError:
-    if name in _XML:
-        return FhirError(status, "not-supported", f"the XML format ({name}) is not supported yet; JSON is")
-    if name in _TURTLE:
-        return FhirError(status, "not-supported", f"the Turtle format ({name}) is not supported; JSON is")
-    return FhirError(status, "not-supported", f"the format {name} is not supported; application/fhir+json is")
+    shown = f"the Turtle format ({name})" if name in _TURTLE else f"the format {name}"
+    served = "application/fhir+json and application/fhir+xml are"
+    return FhirError(status, "not-supported", f"{shown} is not supported; {served}")
 
 
-def _weight(parameters: dict[str, str]) -> float:
+def _version_refusal(parameters: Mapping[str, str], status: int) -> FhirError | None:
+    version = parameters.get("fhirversion", "4.0")
+    if version in _VERSIONS:
+        return None
+    return FhirError(status, "not-supported", f"fhirVersion {version} is not supported; 4.0 is")
+
+
+def _weight(parameters: Mapping[str, str]) -> float:
     try:
-        return float(parameters.get("q", "1"))
+        weight = float(parameters.get("q", "1"))
     except ValueError:
         return 0.0
+    return weight if 0 <= weight <= 1 else 0.0
 
 
 @lru_cache(maxsize=256)
-def _accepted(header: str) -> str | FhirError:
-    """`json`, or the refusal of an Accept header that leaves no format this server has."""
+def _ranges(header: str) -> tuple[tuple[str, Mapping[str, str]], ...]:
+    """The media ranges of an Accept header, best first; what has no weight comes last, under the weight 0."""
     wanted = [_media_type(part) for part in header.split(",") if part.strip()]
+    return tuple(sorted(wanted, key=lambda item: (-_weight(item[1]), item[0].endswith("*"), item[0] == "*/*")))
+
+
+@lru_cache(maxsize=256)
+def _accepted(header: str) -> Format | FhirError:
+    """The format that an Accept header prefers, or the refusal when it leaves none that this server has."""
+    ranges = _ranges(header)
+    excluded = {_TYPES.get(name) for name, parameters in ranges if not _weight(parameters)}
     refused: FhirError | None = None
-    for name, parameters in sorted(wanted, key=lambda item: -_weight(item[1])):
-        if _weight(parameters) <= 0:
-            continue
-        version = parameters.get("fhirversion")
-        if version is not None and version not in _VERSIONS:
-            refused = refused or FhirError(406, "not-supported", f"fhirVersion {version} is not supported; 4.0 is")
-        elif name in _JSON_TYPES:
-            return "json"
+    for name, parameters in ranges:
+        if not _weight(parameters):
+            break
+        refusal = _version_refusal(parameters, 406)
+        if refusal is not None:
+            refused = refused or refusal
+        elif name in _TYPES:
+            return _TYPES[name]
+        elif name in _ANY:
+            return "xml" if "json" in excluded and "xml" not in excluded else "json"
         else:
             refused = refused or _refusal(name, 406)
     return refused or "json"
@@ -80,35 +112,76 @@ def response_format(accept: str | None, named: str | None) -> Format:
     """The format of the answer, from Accept and `_format`; 406 when there is none in common."""
     if named is not None:
         name, parameters = _media_type(named.replace(" ", "+"))  # an unencoded + arrives as a space
-        version = parameters.get("fhirversion", "4.0")
-        if name not in _JSON_FORMATS:
-            raise _refusal(name, 406)
-        if version not in _VERSIONS:
-            raise FhirError(406, "not-supported", f"fhirVersion {version} is not supported; 4.0 is")
-        return "json"
+        refusal = _refusal(name, 406) if name not in _NAMES else _version_refusal(parameters, 406)
+        if refusal is not None:
+            raise refusal
+        return _NAMES[name]
     if accept is not None:
         answer = _accepted(accept)
         if isinstance(answer, FhirError):
             raise FhirError.many(answer.status, answer.issues)
+        return answer
     return "json"
+
+
+def binary_format(accept: str | None, named: str | None, content_type: str) -> Format | None:
+    """The format in which a Binary of `content_type` is read: None is raw, the default; 406 when nothing is acceptable.
+
+    The general types of JSON and XML mean the content when it is of that type, else the resource.
+    """
+    if named is not None:
+        return response_format(None, named)
+    stored = _media_type(content_type)[0]
+    ranges = _ranges(accept or "*/*")
+    for name, parameters in ranges:
+        if not _weight(parameters):
+            break
+        if name in _FHIR_TYPES:
+            return response_format(f"{name};fhirVersion={parameters.get('fhirversion', '4.0')}", None)
+        if name in (stored, "*/*", f"{stored.partition('/')[0]}/*"):
+            return None
+        if name in _TYPES:
+            return _TYPES[name]
+    if not any(_weight(parameters) for _, parameters in ranges):
+        return None
+    raise FhirError(
+        406, "not-supported", f"this Binary is read as {stored}, application/fhir+json or application/fhir+xml"
+    )
+
+
+def fault_format(accept: str | None, named: str | None) -> Format:
+    """The format of an OperationOutcome, which has to be told somehow: JSON when the client takes neither."""
+    try:
+        return response_format(accept, named)
+    except FhirError:
+        return "json"
+
+
+@lru_cache(maxsize=256)
+def sent_format(content_type: str) -> Format | None:
+    """The format that a body was sent in; None for what is no FHIR."""
+    return _TYPES.get(_media_type(content_type)[0])
+
+
+@lru_cache(maxsize=256)
+def is_fhir(content_type: str) -> bool:
+    """Whether a body was sent under one of FHIR's own types, not a general one that may be anything."""
+    return _media_type(content_type)[0] in _FHIR_TYPES
 
 
 @lru_cache(maxsize=256)
 def _sent(header: str) -> FhirError | None:
     name, parameters = _media_type(header)
-    if name not in _JSON_SENT:
+    if name not in _TYPES:
         return _refusal(name or "(none)", 415)
     charset = parameters.get("charset", "utf-8").lower()
     if charset not in ("utf-8", "utf8"):
         return FhirError(415, "not-supported", f"charset {charset} is not supported; utf-8 is")
-    version = parameters.get("fhirversion", "4.0")
-    if version not in _VERSIONS:
-        return FhirError(415, "not-supported", f"fhirVersion {version} is not supported; 4.0 is")
-    return None
+    return _version_refusal(parameters, 415)
 
 
 def require_fhir_body(content_type: str | None) -> None:
-    """415 unless the body was sent as FHIR JSON."""
+    """415 unless the body was sent as FHIR JSON or XML."""
     refusal = _sent(content_type or "")
     if refusal is not None:
         raise FhirError.many(refusal.status, refusal.issues)

@@ -1,7 +1,7 @@
 """A request as the interactions see it: a frozen value made once from the ASGI scope and the body.
 
 Rules: header names are lower-case; the query is a tuple of decoded pairs in the order sent; `payload` is the body's bytes, or
-the resource itself when the request is an entry of a Bundle.
+the resource itself when that is known already: of an entry of a Bundle, of XML, of the raw content of a Binary.
 
 Specification: https://hl7.org/fhir/R4/http.html
 """
@@ -16,6 +16,7 @@ from resources.model import Resource
 from search.narrowing import Narrowing
 
 Pairs = tuple[tuple[str, str], ...]
+Payload = bytes | Resource
 
 GENERAL_PARAMETERS = frozenset({"_format", "_pretty"})
 """Parameters that shape the answer of every interaction: https://hl7.org/fhir/R4/http.html#parameters."""
@@ -29,7 +30,7 @@ class FhirRequest:
     segments: tuple[str, ...]
     query: Pairs
     headers: Mapping[str, str]
-    payload: bytes | Resource
+    payload: Payload
     narrowing: Narrowing
     prefer: Prefer
 

@@ -66,7 +66,7 @@ def statement(
             "software": {"name": "fhir-server", "version": version},
             "implementation": {"description": "FHIR R4 server", "url": base},
             "fhirVersion": "4.0.1",
-            "format": ["json", "application/fhir+json"],
+            "format": ["json", "xml", "application/fhir+json", "application/fhir+xml"],
             "patchFormat": list(FORMATS),
             "rest": [
                 {
@@ -124,7 +124,7 @@ def _resource(
         "conditionalRead": "full-support",
         "conditionalUpdate": True,
         "conditionalDelete": options.conditional_delete,
-        "referencePolicy": ["literal", "logical"],
+        "referencePolicy": ["literal", "logical", *(["enforced"] if options.referential_integrity else [])],
         "searchInclude": ["*", *([f"{kind}:*"] if includes else []), *includes],
         "searchRevInclude": ["*", *revincludes],
         "searchParam": [_parameter(row) for row in rows],

@@ -16,6 +16,7 @@ from typing import Any, Final
 from fhir_server.http.request import FhirRequest, refuse_parameters
 from fhir_server.http.response import FhirResponse, validators
 from fhir_server.interactions.body import resource_of
+from fhir_server.interactions.commit import commit
 from fhir_server.interactions.conditions import current_version, precondition_failed, retried
 from fhir_server.interactions.criteria import find
 from fhir_server.interactions.links import require_literal
@@ -30,7 +31,7 @@ from resources.patching import fhirpath_patch, json_patch
 from resources.patching.limits import PatchLimits
 
 JSON_PATCH: Final = "application/json-patch+json"
-FORMATS: Final = (JSON_PATCH, "application/fhir+json")
+FORMATS: Final = (JSON_PATCH, "application/fhir+json", "application/fhir+xml")
 """What is accepted: for Accept-Patch and the CapabilityStatement."""
 UNPATCHABLE: Final = frozenset({"Binary"})
 """Types that are sent whole."""
@@ -81,7 +82,7 @@ async def _write(
     require_literal(service, request, resource)
     write = put(service.preparer, resource, stored.key, "PATCH", expected=stored.version)
     try:
-        (done,) = await service.store.commit(UnitOfWork((write,), tuple(guards)))
+        (done,) = await commit(service, UnitOfWork((write,), tuple(guards)), request.narrowing)
     except Conflict as conflict:
         if expected is not None and conflict.reason == "version":
             raise precondition_failed(stored.key) from None

@@ -100,7 +100,7 @@ def test_resources_of_every_type_come_back_as_they_were_sent(tmp_path_factory, r
             sent = encode(copy.deepcopy(resource))
             answer = await held.post(kind, content=sent, headers=FHIR)
             assert answer.status_code == 201, (answer.text, sent)
-            read = await held.get(f"{kind}/{answer.json()['id']}")
+            read = await held.get(f"{kind}/{answer.json()['id']}", headers={"Accept": "application/fhir+json"})
             assert without_server_values(read.content) == without_server_values(sent)
 
         serving_context = serving(folder, invariants=False)
