@@ -127,3 +127,8 @@ class Entries:
     words: list[WordEntry] = field(default_factory=list)
     compartments: list[ResourceKey] = field(default_factory=list)
     contained: dict[tuple[str, str], "Entries"] = field(default_factory=dict)
+
+    def targets(self) -> set[tuple[ResourceKey, str]]:
+        """The resources of this server that it refers to, what it contains included, each with the version that is named ("" = none)."""
+        found = {(entry.target, entry.version) for entry in self.references if "#" not in entry.target.id}
+        return found.union(*(inner.targets() for inner in self.contained.values()))

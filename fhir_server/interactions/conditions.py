@@ -68,7 +68,12 @@ async def retried(attempt: Callable[[], Awaitable[_T]]) -> _T:
             return await attempt()
         except Conflict:
             await asyncio.sleep(0.002 * turn)
-    raise FhirError(
+    raise contended()
+
+
+def contended() -> FhirError:
+    """What is told when races were lost again and again."""
+    return FhirError(
         409,
         "conflict",
         "other writes changed the same records again and again; try later",

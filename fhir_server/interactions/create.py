@@ -9,6 +9,7 @@ Specification: https://hl7.org/fhir/R4/http.html#create, #ccreate
 from fhir_server.http.request import FhirRequest, refuse_parameters
 from fhir_server.http.response import FhirResponse
 from fhir_server.interactions.body import resource_of
+from fhir_server.interactions.commit import commit
 from fhir_server.interactions.conditions import retried
 from fhir_server.interactions.criteria import criteria_pairs, find
 from fhir_server.interactions.links import require_literal
@@ -29,7 +30,7 @@ async def create(service: Service, request: FhirRequest) -> FhirResponse:
     criteria = request.headers.get("if-none-exist")
     if criteria is None:
         written = put(service.preparer, resource, ResourceKey(kind, service.new_id()), "POST", expected=0)
-        (done,) = await service.store.commit(UnitOfWork((written,)))
+        (done,) = await commit(service, UnitOfWork((written,)), request.narrowing)
         return answer(service, request, done, 201)
     pairs = criteria_pairs(service, kind, criteria, "If-None-Exist")
 
@@ -38,7 +39,7 @@ async def create(service: Service, request: FhirRequest) -> FhirResponse:
         if found.match is not None:
             return answer(service, request, found.match, 200)
         new = put(service.preparer, resource, ResourceKey(kind, service.new_id()), "POST", expected=0)
-        (done,) = await service.store.commit(UnitOfWork((new,), (found.guard,)))
+        (done,) = await commit(service, UnitOfWork((new,), (found.guard,)), request.narrowing)
         return answer(service, request, done, 201)
 
     return await retried(attempt)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from fhir_server.http.request import FhirRequest, Pairs, refuse_parameters
 from fhir_server.http.response import FhirResponse, etag
+from fhir_server.interactions.commit import commit
 from fhir_server.interactions.conditions import current_version, precondition_failed, retried
 from fhir_server.interactions.criteria import find
 from fhir_server.interactions.service import Service
@@ -27,7 +28,7 @@ async def delete(service: Service, request: FhirRequest) -> FhirResponse:
     key = ResourceKey(kind, name)
     expected = await current_version(service, key, request.headers.get("if-match"), request.narrowing)
     try:
-        (written,) = await service.store.commit(UnitOfWork((Delete(key, expected),)))
+        (written,) = await commit(service, UnitOfWork((Delete(key, expected),)), request.narrowing)
     except Conflict:
         raise precondition_failed(key) from None
     return deleted(written)
@@ -39,8 +40,8 @@ async def conditional_delete(service: Service, request: FhirRequest) -> FhirResp
 
     async def attempt() -> FhirResponse:
         meant = await meaning(service, kind, request.query, request.headers, request.narrowing)
-        written = await service.store.commit(UnitOfWork(meant.deletes, (meant.guard,))) if meant.deletes else ()
-        return deleted(*written)
+        unit = UnitOfWork(meant.deletes, (meant.guard,))
+        return deleted(*(await commit(service, unit, request.narrowing) if meant.deletes else ()))
 
     return await retried(attempt)
 

@@ -131,7 +131,7 @@ def require_literal(service: Service, request: FhirRequest, resource: Resource) 
         return
     said = "a conditional reference is resolved in a transaction alone: send the resource in one, or name what it means"
     faults = [
-        Issue("error", "not-supported", said, (f"{resource['resourceType']}{_path(resource, link) or ''}",))
+        Issue("error", "not-supported", said, (f"{resource['resourceType']}{path_of(resource, link) or ''}",))
         for link in service.preparer.validator.links(resource)
         if link.kind == "Reference" and _conditional(link.container[link.key])
     ]
@@ -170,10 +170,11 @@ async def _meaning(
 def _place(entry: Entry, link: Link) -> str:
     """Where a link stands in its entry's resource: `.resource.subject.reference`."""
     assert entry.resource is not None
-    return f".resource{_path(entry.resource, link) or ''}"
+    return f".resource{path_of(entry.resource, link) or ''}"
 
 
-def _path(value: object, link: Link) -> str | None:
+def path_of(value: object, link: Link) -> str | None:
+    """Where a link stands below `value`: `.subject.reference`; None when it does not."""
     if value is link.container:
         return f".{link.key}" if isinstance(link.key, str) else f"[{link.key}]"
     inner: Sequence[tuple[str, object]] = ()
@@ -182,7 +183,7 @@ def _path(value: object, link: Link) -> str | None:
     elif isinstance(value, list):
         inner = [(f"[{index}]", item) for index, item in enumerate(value)]
     for step, item in inner:
-        found = _path(item, link)
+        found = path_of(item, link)
         if found is not None:
             return step + found
     return None

@@ -12,12 +12,15 @@ class RestOptions:
 
     `conditional_delete`: how many resources one may delete, `multiple` meaning at most `conditional_delete_limit`.
 
+    `referential_integrity`: whether references to unknown resources are refused, and deletions of what is referred to.
+
     `invariants`: whether the specification's constraints are checked beside structure and bindings.
     """
 
     update_as_create: bool = True
     conditional_delete: Literal["single", "multiple"] = "single"
     conditional_delete_limit: int = 100
+    referential_integrity: bool = False
     body_limit: int = 64 * 1024 * 1024
     entry_limit: int = 10_000
     nesting_limit: int = 100

@@ -13,6 +13,7 @@ from typing import Final
 from fhir_server.http.request import FhirRequest
 from fhir_server.http.response import FhirResponse
 from fhir_server.interactions.body import resource_of
+from fhir_server.interactions.commit import commit
 from fhir_server.interactions.conditions import retried
 from fhir_server.interactions.delete import deleted
 from fhir_server.interactions.entries import Entry, answer_entry
@@ -51,7 +52,8 @@ async def run_plan(service: Service, planner: Planner, bundle: Resource, request
         # a plan changes the resources it reads: another attempt begins with the body again
         fresh = waiting.pop() if waiting else resource_of(service, request, "Bundle")
         plan = await planner(service, fresh, request.narrowing)
-        return plan, await service.store.commit(plan.unit) if plan.unit.writes else ()
+        places = [plan.entries[index].place for index in plan.written]
+        return plan, await commit(service, plan.unit, request.narrowing, places) if places else ()
 
     plan, done = await retried(attempt)
     request = replace(request, prefer=replace(request.prefer, answer=request.prefer.answer or "minimal"))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fhir_server.http.request import FhirRequest, Pairs, refuse_parameters
 from fhir_server.http.response import FhirResponse
 from fhir_server.interactions.body import resource_of
+from fhir_server.interactions.commit import commit
 from fhir_server.interactions.conditions import (
     current_version,
     exists_already,
@@ -46,9 +47,8 @@ async def update(service: Service, request: FhirRequest) -> FhirResponse:
     if not expected:
         await require_known(service, key, request.narrowing)
     try:
-        (done,) = await service.store.commit(
-            UnitOfWork((put(service.preparer, resource, key, "PUT", expected=expected),))
-        )
+        new = put(service.preparer, resource, key, "PUT", expected=expected)
+        (done,) = await commit(service, UnitOfWork((new,)), request.narrowing)
     except Conflict:
         raise (exists_already if expected == 0 else precondition_failed)(key) from None
     return answer(service, request, done, 201 if done.created else 200)
@@ -65,7 +65,7 @@ async def conditional_update(service: Service, request: FhirRequest) -> FhirResp
     async def attempt() -> FhirResponse:
         meant = await meaning(service, kind, request.query, resource, request.headers, request.narrowing)
         new = put(service.preparer, resource, meant.key, "PUT", expected=meant.expected)
-        (done,) = await service.store.commit(UnitOfWork((new,), (meant.guard,)))
+        (done,) = await commit(service, UnitOfWork((new,), (meant.guard,)), request.narrowing)
         return answer(service, request, done, 201 if done.created else 200)
 
     return await retried(attempt)

@@ -34,9 +34,14 @@ class Stored(NamedTuple):
 
 
 class Conflict(Exception):  # noqa: N818  (a state of affairs to be retried, rendered by its catcher)
-    """A condition of the unit did not hold at commit time; `key` says where. The caller looks again or answers 409/412."""
+    """A condition of the unit did not hold at commit time; `key` says where. The caller looks again or answers 409/412.
 
-    def __init__(self, reason: Literal["version", "exists", "guard", "unique"], key: ResourceKey | None) -> None:
+    With enforced references, `target`: something refers to `key`, which is not there; `referred`: something refers to `key`, which is to be deleted.
+    """
+
+    def __init__(
+        self, reason: Literal["version", "exists", "guard", "unique", "target", "referred"], key: ResourceKey | None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.key = key
@@ -87,11 +92,16 @@ class FollowUp:
 
 @dataclass(frozen=True, slots=True)
 class UnitOfWork:
-    """What is committed together, in order."""
+    """What is committed together, in order.
+
+    `enforce_references`: afterwards every reference of the written resources that search parameters find leads to a resource that is there, and
+    nothing refers so to what was deleted; else Conflict.
+    """
 
     writes: tuple[Put | Delete, ...]
     guards: tuple[Guard, ...] = ()
     follow_ups: tuple[FollowUp, ...] = ()
+    enforce_references: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +222,9 @@ class ResourceStore(Protocol):
 
     async def commit(self, unit: UnitOfWork) -> tuple[Written, ...]:
         """Commit the unit; one outcome per write, in order. Raises Conflict, having changed nothing."""
+
+    async def referring(self, key: ResourceKey, narrowing: Narrowing, limit: int) -> tuple[ResourceKey, ...]:
+        """The resources that refer to `key`, other than itself, as far as search parameters find it; at most `limit`."""
 
     def custom_parameter(self, name: str) -> Custom | None:
         """What the SearchParameter resource of this id defines, None when it is not active."""

@@ -16,6 +16,7 @@ from fhir_server.storage.port import Conflict, Delete, FollowUp, Guard, Put, Uni
 from fhir_server.storage.sqlite.catalog import Catalog
 from fhir_server.storage.sqlite.concepts import CONCEPT_TYPES, forget
 from fhir_server.storage.sqlite.custom import RESOURCE, follow
+from fhir_server.storage.sqlite.references import require_targets, require_unreferred
 from fhir_server.storage.sqlite.rows import Rows, add_rows
 from resources.model import ResourceKey
 from search.dialects.sqlite.layout import CONTAINED, DELETED, INDEX_TABLES, LIVE, UNKNOWN, spaced
@@ -58,6 +59,11 @@ class _Resource:
     entries: Entries | None = None
     organizations: tuple[ResourceKey, ...] = ()
 
+    @property
+    def live(self) -> bool:
+        """Whether it is there."""
+        return self.state == LIVE
+
 
 class Batch:
     """One transaction's work on the writer's connection; `matches` runs a guard's query there, with at most so many rows."""
@@ -95,6 +101,8 @@ class Batch:
                 raise Conflict("exists" if write.expected == 0 else "version", write.key)
             put = isinstance(write, Put)
             ahead[write.key] = (version + (put or live), put)
+        if unit.enforce_references:
+            self._check_references(unit)
         outcome = tuple(self._put(w) if isinstance(w, Put) else self._delete(w) for w in unit.writes)
         self._follow_ups += [_follow_up(row) for row in unit.follow_ups]
         return outcome
@@ -104,6 +112,13 @@ class Batch:
             self.flush()
         if self._matches(guard.query, len(guard.keys) + 1) != guard.keys:
             raise Conflict("guard", None)
+
+    def _check_references(self, unit: UnitOfWork) -> None:
+        require_targets(unit, self._current)
+        if any(isinstance(write, Delete) for write in unit.writes):
+            if self._changed:
+                self.flush()
+            require_unreferred(unit, self._current, self._connection)
 
     def _current(self, key: ResourceKey) -> _Resource:
         found = self._looked.get(key)

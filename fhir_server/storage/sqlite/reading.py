@@ -11,6 +11,7 @@ from typing import Any
 from fhir_server.storage.port import Stored
 from fhir_server.storage.sqlite.batch import METHODS
 from fhir_server.storage.sqlite.catalog import Catalog
+from fhir_server.storage.sqlite.references import referrers
 from resources.model import ResourceKey
 from search.dialects import sqlite as dialect
 from search.dialects.sqlite.layout import DELETED
@@ -44,7 +45,22 @@ def read_version(catalog: Catalog, key: ResourceKey, version: int, narrowing: Na
     return Stored(key, number, updated, bool(deleted), METHODS[method], body)
 
 
+def referring(catalog: Catalog, key: ResourceKey, narrowing: Narrowing, limit: int) -> tuple[ResourceKey, ...]:
+    """The visible resources that refer to `key`, other than itself, at most `limit`."""
+    rid = catalog.rid(key)
+    found: list[ResourceKey] = []
+    for other in dict.fromkeys(referrers(catalog.connection, rid)):
+        if len(found) == limit:
+            break
+        number, name = catalog.connection.execute("SELECT type, id FROM resource WHERE rid = ?", (other,)).fetchone()
+        kind = catalog.type_name(number)
+        if other != rid and _visible(catalog, kind, other, narrowing):
+            found.append(ResourceKey(kind, name))
+    return tuple(found)
+
+
 def _visible(catalog: Catalog, type_: str, rid: int, narrowing: Narrowing) -> bool:
+    """Whether the live resource of row `rid` is inside the narrowing."""
     node = narrowing.of(type_)
     if isinstance(node, All):
         return True

@@ -154,6 +154,14 @@ class SqliteStore:
         """See the port."""
         return await self.writer.commit(unit)
 
+    async def referring(self, key: ResourceKey, narrowing: Narrowing, limit: int) -> tuple[ResourceKey, ...]:
+        """See the port."""
+
+        def work(catalog: Catalog) -> tuple[ResourceKey, ...]:
+            return reading.referring(catalog, key, narrowing, limit)
+
+        return await self.reader.run(work, work, lambda: "referring", snapshot=True)
+
     def commit_sync(self, units: Sequence[UnitOfWork]) -> list[Outcome]:
         """Commit the units in one transaction and one fsync, in the calling thread; per unit its outcome or its exception."""
         return self.writer.commit_all(units)
