@@ -14,6 +14,7 @@ from fhir_server.interactions.service import Service
 from fhir_server.operations.arguments import arguments
 from fhir_server.operations.everything import everything
 from fhir_server.operations.labels import meta, meta_add, meta_delete
+from fhir_server.operations.lastn import lastn
 from fhir_server.operations.model import Call, Level, Operation, own_resource, text_parameter
 from fhir_server.operations.reindex import reindex
 from fhir_server.operations.validate import validate
@@ -29,6 +30,7 @@ _CURSOR: Final = (text_parameter(CURSOR),)
 OPERATIONS: Final[tuple[Operation, ...]] = (
     Operation("$everything", "Encounter-everything", ("instance",), ("Encounter",), everything, added=_CURSOR),
     Operation("$everything", "Patient-everything", ("instance",), ("Patient",), everything, added=_CURSOR),
+    Operation("$lastn", "Observation-lastn", ("type",), ("Observation",), lastn, open=True),
     Operation("$meta", "Resource-meta", ("system", "type", "instance", "version"), None, meta),
     Operation("$meta-add", "Resource-meta-add", ("instance", "version"), None, meta_add, affects_state=True),
     Operation("$meta-delete", "Resource-meta-delete", ("instance", "version"), None, meta_delete, affects_state=True),

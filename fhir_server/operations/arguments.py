@@ -103,8 +103,8 @@ def _posted(
         place = f"Parameters.parameter[{at}]"
         parameter = known.get(one["name"])
         if parameter is None:
-            value = next((one[name] for name in ("valueString", "valueCode", "valueUri") if name in one), None)
-            yield _Given(one["name"], value, place)
+            value = next((held for name, held in one.items() if name.startswith("value")), None)
+            yield _Given(one["name"], value if isinstance(value, str) else None, place)
             continue
         yield _Given(one["name"], _value(service, one, parameter, place), place)
 
