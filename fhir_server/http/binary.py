@@ -67,7 +67,7 @@ def _require_same_context(resource: Resource, context: str | None) -> None:
 
 def _reference(service: Service, text: str) -> str:
     found = parse(text, (service.base, *service.aliases))
-    if found.form not in ("local", "external") or (found.type and not service.definitions.is_resource(found.type)):
+    if found.form not in ("local", "external") or not service.definitions.is_resource(found.type):
         raise FhirError(
             400, "value", f"{SECURITY_CONTEXT} is no reference to a resource", expression="Binary.securityContext"
         )
