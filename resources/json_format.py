@@ -64,6 +64,7 @@ def _token(value: object) -> msgspec.Raw:
 
 _DECODER = msgspec.json.Decoder(float_hook=Number)
 _ENCODER = msgspec.json.Encoder(enc_hook=_token, decimal_format="number")
+_CANONICAL = msgspec.json.Encoder(enc_hook=_token, decimal_format="number", order="sorted")
 
 
 def decode(body: bytes, *, limit_depth: int = DEPTH) -> Resource:
@@ -105,6 +106,11 @@ def _decoded(body: bytes, limit_depth: int) -> Any:
 def encode(resource: Mapping[str, Any]) -> bytes:
     """`resource` as compact JSON, every number as it was written."""
     return _ENCODER.encode(resource)
+
+
+def canonical(value: Any) -> bytes:
+    """The JSON of a value with its members sorted: the same for values that differ in the order of members alone, not in tokens."""
+    return _CANONICAL.encode(value)
 
 
 @dataclass(frozen=True, slots=True)

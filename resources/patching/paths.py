@@ -20,8 +20,10 @@ from resources.patching.places import Definitions, Place, pairs, root
 
 LONGEST: Final = 2000
 """Characters of a path."""
-STEPS: Final = 60
-"""Steps, brackets and parentheses of a path."""
+STEPS: Final = 200
+"""Names and indexes of a path, inside each other; beyond what a nested resource needs."""
+PARENTHESES: Final = 30
+"""Calls and groups of a path."""
 VISITS: Final = 500_000
 """Places that the paths of one patch may pass, all together."""
 
@@ -36,8 +38,8 @@ class PathFault(Exception):  # noqa: N818  (placed by its catcher, who knows the
 def read_path(text: str) -> Syntax:
     """The tree of a path. Raises PathFault for one that is not FHIRPath or goes beyond what patch paths can be."""
     plain = _TEXT.sub("''", text)
-    if len(text) > LONGEST or sum(map(plain.count, ".([")) > STEPS:
-        raise PathFault(f"the path is longer than {LONGEST} characters or {STEPS} steps")
+    if len(text) > LONGEST or plain.count(".") + plain.count("[") > STEPS or plain.count("(") > PARENTHESES:
+        raise PathFault(f"the path is longer than {LONGEST} characters, {STEPS} steps or {PARENTHESES} calls")
     try:
         return parse(text)
     except NotSimple:

@@ -161,8 +161,37 @@ def test_paths_that_pass_the_whole_resource_again_and_again_are_413():
 
 
 WORDS = st.sampled_from(
-    "Patient name given where use extension first as ofType exists resolve %resource %x $this $x "
-    "( ) [ ] . = != | and 'x' 0 1 true ~".split()
+    [
+        "Patient",
+        "name",
+        "given",
+        "where",
+        "use",
+        "extension",
+        "first",
+        "as",
+        "ofType",
+        "exists",
+        "resolve",
+        "%resource",
+        "%x",
+        "$this",
+        "$x",
+        "(",
+        ")",
+        "[",
+        "]",
+        ".",
+        "=",
+        "!=",
+        "|",
+        "and",
+        "'x'",
+        "0",
+        "1",
+        "true",
+        "~",
+    ]
 )
 
 
