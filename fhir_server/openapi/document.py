@@ -11,9 +11,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from fhir_server.http.binary import KIND as BINARY
+from fhir_server.http.binary import SECURITY_CONTEXT
 from fhir_server.http.routes import Route
 from fhir_server.interactions.patch import JSON_PATCH
-from fhir_server.openapi.interactions import ALWAYS, FAULTS, FORM, PATCH, ROWS, TYPE, WITH_BODY, About, Answer
+from fhir_server.openapi.interactions import ALWAYS, FAULTS, FORM, PATCH, RAW, ROWS, TYPE, WITH_BODY, About, Answer
 from fhir_server.openapi.operations import Operations
 from fhir_server.openapi.parameters import (
     COMMON,
@@ -30,8 +32,8 @@ from search.parameters import Parameter
 
 Object = dict[str, Any]
 
-MEDIA_TYPES: Final = ("application/fhir+json",)
-"""The media types of resources, sent and answered."""
+_JSON: Final = "application/fhir+json"
+_XML: Final = "application/fhir+xml"
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 _OPERATION: Final[Object] = {
     "type": "object",
@@ -50,6 +52,7 @@ _HEADERS: Final[Mapping[str, str]] = {
     "Last-Modified": "When the version was made.",
     "Location": "The URL of the version.",
     "Content-Location": "Where to ask how far the work is.",
+    SECURITY_CONTEXT: "The resource whose access rules are the Binary's.",
 }
 
 
@@ -122,7 +125,7 @@ def _is_of(definitions: Definitions, shape: str, kind: str) -> bool:
 
 def _bodies(about: About) -> Collection[str]:
     answered = {body for answer in about.answers.values() for body in answer.body}
-    return answered | set(about.sends) - {FORM, PATCH}
+    return (answered | set(about.sends)) - {FORM, PATCH, RAW}
 
 
 def _named(body: str, kind: str | None) -> str:
@@ -143,6 +146,8 @@ def _operation(about: About, kind: str | None, searched: Searched) -> Object:
         names += [*searched.selecting, *(searched.shaping if about.takes == "search" else ()), *(() if kind else FREE)]
     elif about.takes == "member":
         names += FREE
+    if _is_raw(about.sends, kind):
+        names.append(SECURITY_CONTEXT)
     parameters = [{"$ref": f"#/components/parameters/{_key(name)}"} for name in names]
     faults = {*ALWAYS, *about.faults, *(WITH_BODY if about.sends else ()), *(() if kind else (404,))}
     answers = {str(status): _answer(answer, kind) for status, answer in about.answers.items()}
@@ -161,20 +166,27 @@ def _key(name: str) -> str:
     return name.replace(":", ".")
 
 
+def _is_raw(bodies: Sequence[str], kind: str | None) -> bool:
+    """Whether a body may be the content of a Binary."""
+    return RAW in bodies and kind in (None, BINARY)
+
+
 def _content(bodies: Sequence[str], kind: str | None) -> Object:
-    found = [{"$ref": f"{_SCHEMAS}{_named(body, kind)}"} for body in bodies]
-    schema = found[0] if len(found) == 1 else {"anyOf": found}
-    return {media: {"schema": schema} for media in MEDIA_TYPES}
+    found = [{"$ref": f"{_SCHEMAS}{_named(body, kind)}"} for body in bodies if body not in (PATCH, RAW)]
+    content: Object = {_JSON: {"schema": found[0] if len(found) == 1 else {"anyOf": found}}, _XML: {}}
+    if PATCH in bodies:
+        content[JSON_PATCH] = {"schema": {"$ref": f"{_SCHEMAS}{PATCH}"}}
+    if _is_raw(bodies, kind):
+        content["*/*"] = {}
+    return content
 
 
 def _answer(answer: Answer, kind: str | None) -> Object:
+    names = (*answer.headers, *((SECURITY_CONTEXT,) if _is_raw(answer.body, kind) else ()))
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
     return {
         "description": answer.says,
-        **(
-            {"headers": {name: {"$ref": f"#/components/headers/{name}"} for name in answer.headers}}
-            if answer.headers
-            else {}
-        ),
+        **({"headers": headers} if headers else {}),
         **({"content": _content(answer.body, kind)} if answer.body else {}),
     }
 
@@ -184,10 +196,7 @@ def _sent(about: About, kind: str | None) -> Object:
         named = kind is not None and about.takes == "search"
         schema = {"$ref": f"{_SCHEMAS}search-form"} if named else FREE["parameters"]["schema"]
         return {"content": {_FORM_TYPE: {"schema": schema}}}
-    content = _content([body for body in about.sends if body != PATCH], kind)
-    if PATCH in about.sends:
-        content[JSON_PATCH] = {"schema": {"$ref": f"{_SCHEMAS}{PATCH}"}}
-    return {"content": content, "required": True}
+    return {"content": _content(about.sends, kind), "required": True}
 
 
 def _components(searched: Searched, known: Mapping[str, Object]) -> Object:

@@ -18,11 +18,13 @@ FORM: Final = "form"
 """The search parameters as a form, in `About.sends`."""
 PATCH: Final = "json-patch"
 """A JSON Patch, in `About.sends`."""
+RAW: Final = "raw"
+"""The content of a Binary, where the type is that, in `Answer.body` and `About.sends`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A success: what it says, the resource types its body may be of (none: no body), its headers."""
+    """A success: what it says, the resource types its body may be of, or RAW (none: no body), its headers."""
 
     says: str
     body: tuple[str, ...] = ()
@@ -34,7 +36,7 @@ class About:
     """One method of one path shape.
 
     `name` begins the operationId; `link`: what specifies it; `faults` are statuses that are its own; `parameters` are
-    names of `parameters.COMMON`, `own` are whole parameters; `sends` are the resource types that the body may be of, FORM or PATCH; `never`: the types that it is not for. `takes`: the search parameters of the URL, all of the type's
+    names of `parameters.COMMON`, `own` are whole parameters; `sends` are the resource types that the body may be of, FORM, PATCH or RAW; `never`: the types that it is not for. `takes`: the search parameters of the URL, all of the type's
     (`search`), those that select (`criteria`), or those of a type that the path names (`member`).
     """
 
@@ -74,8 +76,8 @@ FAULTS: Final[Mapping[int, str]] = {
 _HTTP = "https://hl7.org/fhir/R4/http.html"
 _VALIDATORS = ("ETag", "Last-Modified")
 _WRITTEN = ("Location", *_VALIDATORS)
-_READ = ("_summary", "_elements", "If-None-Match", "If-Modified-Since")
-_HISTORY = ("_count", "_since", "_cursor", "Prefer")
+_READ = ("_summary-read", "_elements", "If-None-Match", "If-Modified-Since")
+_HISTORY = ("_count", "_since", "_at", "_list-history", "_cursor", "Prefer")
 _WRITE_FAULTS = (409, 412, 422)
 _STORED = (TYPE, "OperationOutcome")
 _NOT_MODIFIED = Answer("What the client holds is current", headers=_VALIDATORS)
@@ -128,7 +130,7 @@ ROWS: Final[Mapping[tuple[str, str], About]] = {
         },
         _WRITE_FAULTS,
         ("If-None-Exist", "Prefer"),
-        sends=(TYPE,),
+        sends=(TYPE, RAW),
     ),
     ("PUT", "/{type}"): About(
         "conditional-update",
@@ -140,7 +142,7 @@ ROWS: Final[Mapping[tuple[str, str], About]] = {
         },
         (405, *_WRITE_FAULTS),
         ("If-Match", "If-None-Match-any", "Prefer"),
-        sends=(TYPE,),
+        sends=(TYPE, RAW),
         takes="criteria",
     ),
     ("PATCH", "/{type}"): About(
@@ -173,7 +175,7 @@ ROWS: Final[Mapping[tuple[str, str], About]] = {
         "read",
         "The current version of a resource",
         f"{_HTTP}#read",
-        {200: Answer("The resource", (TYPE,), _VALIDATORS), 304: _NOT_MODIFIED},
+        {200: Answer("The resource", (TYPE, RAW), _VALIDATORS), 304: _NOT_MODIFIED},
         (404, 410),
         _READ,
     ),
@@ -187,7 +189,7 @@ ROWS: Final[Mapping[tuple[str, str], About]] = {
         },
         (405, *_WRITE_FAULTS),
         ("If-Match", "If-None-Match-any", "Prefer"),
-        sends=(TYPE,),
+        sends=(TYPE, RAW),
     ),
     ("PATCH", "/{type}/{id}"): About(
         "patch",
@@ -214,7 +216,7 @@ ROWS: Final[Mapping[tuple[str, str], About]] = {
         "vread",
         "One version of a resource",
         f"{_HTTP}#vread",
-        {200: Answer("The resource as it was", (TYPE,), _VALIDATORS), 304: _NOT_MODIFIED},
+        {200: Answer("The resource as it was", (TYPE, RAW), _VALIDATORS), 304: _NOT_MODIFIED},
         (404, 410),
         _READ,
     ),

@@ -10,6 +10,7 @@ Specification: https://hl7.org/fhir/R4/search.html, https://spec.openapis.org/oa
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from fhir_server.http.binary import SECURITY_CONTEXT
 from resources.definitions import Definitions
 from resources.definitions.model import OperationParameter
 from search.filters import FILTER
@@ -61,7 +62,11 @@ VALUES: Final[Mapping[str, Object]] = {
 """What the values of a type of search parameter look like; commas are an OR, `\\` escapes `, | $ \\`."""
 
 _ID = {"type": "string", "pattern": r"^[A-Za-z0-9\-.]{1,64}$"}
-_FORMATS = ["json", "application/fhir+json", "application/json"]
+FORMATS: Final = (
+    *("json", "application/fhir+json", "application/json", "text/json", "application/json+fhir"),
+    *("xml", "application/fhir+xml", "application/xml", "text/xml", "application/xml+fhir"),
+)
+"""What `_format` may be."""
 
 
 def _query(name: str, schema: Object, says: str) -> Object:
@@ -75,14 +80,13 @@ def _header(name: str, says: str, **schema: Any) -> Object:
 _TAG = r'(W/)?"[0-9]{1,15}"'
 
 GENERAL: Final[Mapping[str, Object]] = {
-    "_format": _query("_format", {"enum": _FORMATS}, "The format of the answer; it beats Accept."),
+    "_format": _query("_format", {"enum": list(FORMATS)}, "The format of the answer; it beats Accept."),
     "_pretty": _query("_pretty", {"type": "boolean"}, "Whether the answer is indented."),
 }
 """The parameters of every request."""
 
 SHAPING: Final[Mapping[str, Object]] = {
     "_count": _query("_count", {"type": "integer", "minimum": 0, "maximum": 10**9 - 1}, "Entries of a page."),
-    "_summary": _query("_summary", {"enum": ["true", "text", "data", "false"]}, "Which part of each resource."),
     "_elements": _query(
         "_elements",
         {"type": "string", "pattern": "^[A-Za-z0-9]+(,[A-Za-z0-9]+)*$"},
@@ -104,8 +108,12 @@ FREE: Final[Mapping[str, Object]] = {
 
 COMMON: Final[Mapping[str, Object]] = {
     **SHAPING,
+    "_summary-read": _query("_summary", {"enum": ["true", "text", "data", "false"]}, "Which part of the resource."),
     "mode": _query("mode", {"const": "full"}, "Which statement."),
     "_since": _query("_since", {"type": "string", "pattern": f"^{_DATE}$"}, "Only versions of that time or later."),
+    "_at": _query("_at", {"type": "string", "pattern": f"^{_DATE}$"}, "Only versions current at some time of it."),
+    "_list-history": _query("_list", {"type": "string"}, "Only what this List refers to."),
+    SECURITY_CONTEXT: _header(SECURITY_CONTEXT, "Of raw content: the resource whose access rules are the Binary's."),
     "If-Match": _header("If-Match", "The version that must be current.", pattern=rf"^(\*|{_TAG})$"),
     "If-None-Match": _header("If-None-Match", "Versions that the client holds."),
     "If-None-Match-any": _header("If-None-Match", "`*`: nothing may be current.", const="*"),

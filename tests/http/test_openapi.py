@@ -6,9 +6,12 @@ import re
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from fhir_server.http.endpoint import _RAW_IN, _RAW_OUT
+from fhir_server.http.negotiation import _NAMES
 from fhir_server.http.table import ROUTES
-from fhir_server.openapi.interactions import FAULTS, ROWS
-from fhir_server.openapi.parameters import VALUES
+from fhir_server.interactions.history import _KNOWN
+from fhir_server.openapi.interactions import FAULTS, RAW, ROWS
+from fhir_server.openapi.parameters import COMMON, FORMATS, VALUES
 from fhir_server.operations import OPERATIONS
 from resources.definitions import load
 from search.results import RESULT_PARAMETERS
@@ -88,6 +91,28 @@ async def test_each_row_of_the_route_table_is_described_and_no_other():
     assert set(ROWS) == {(method, shape) for shape, method in templates()}
     for row in ROWS.values():
         assert set(row.faults) <= set(FAULTS)
+
+
+async def test_raw_content_is_told_of_where_it_is_sent_and_answered():
+    sent = {row for row, about in ROWS.items() if RAW in about.sends}
+    answered = {row for row, about in ROWS.items() if any(RAW in one.body for one in about.answers.values())}
+    assert (sent, answered | {("HEAD", shape) for _, shape in answered}) == (_RAW_IN, _RAW_OUT)
+
+
+async def test_the_formats_are_those_that_are_negotiated():
+    assert set(FORMATS) == set(_NAMES)
+
+
+async def test_the_parameters_of_history_are_those_that_it_knows():
+    known = {COMMON[name]["name"] for name in ROWS["GET", "/_history"].parameters}
+    assert known - {"Prefer"} == _KNOWN
+
+
+@pytest.mark.parametrize("kind", [None, *MEASURED])
+async def test_one_component_has_one_meaning(client, kind):
+    document = await fetched(client, kind)
+    for name, one in COMMON.items():
+        assert document["components"]["parameters"][name] == one
 
 
 async def test_the_operations_are_those_of_the_operation_table(client):
