@@ -14,6 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from resources.errors import FhirError
+from resources.xml_format import encode
 from search.parameters import Registry
 
 DEMO = Path(__file__).resolve().parent / "hospital.json"
@@ -114,6 +116,22 @@ HEADERS: dict[str, list[bytes]] = {
     "origin": [b"https://app.example", b"null", b"\xff"],
     "host": [b"evil.example", b"", b"\xff"],
 }  # fmt: skip
+MARKUP = [
+    b"<x/>", b"<name>", b"</name>", b"<Patient>", b"</Patient>", b'<contained><Patient xmlns="http://hl7.org/fhir"/></contained>', b"<contained/>", b"text", b"&amp;", b"&bomb;",
+    b"&#0;", b"&#xD800;", b"<!-- x -->", b"<?x y?>", b"<![CDATA[x]]>", b"]]>", b"<!DOCTYPE a [<!ENTITY bomb 'x'>]>", b'<active value=""/>', b'<active value="yes"/>',
+    b'<id value="fuzz"/>', b"<id/>", b'<extension url="x"><valueDecimal value="1e999999999999"/></extension>', b'<extension url="x">' * 120, b"<a>" * 2000,
+    b'<text><status value="generated"/><div xmlns="http://www.w3.org/1999/xhtml"><script/></div></text>', b"<div>x</div>", b'<text xmlns="">', b'<x:a xmlns:x="y"/>', b"\xff", b"\x00",
+]  # fmt: skip
+CONTEXTS = [
+    b"Patient/fuzz",
+    b"Patient/fuzz",
+    b"",
+    b"#x",
+    b"Nonsense/1",
+    b"\xff",
+    b"https://x/Patient/1#\xe9",
+    b"javascript:x",
+]
 OPERATORS = [
     "eq",
     "ne",
@@ -204,6 +222,17 @@ class Fuzz:
             body = json.dumps(resource, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass")
         except RecursionError:  # deeper than this process can write
             return b'{"resourceType":"Patient","extension":' + b"[" * 2000 + b"]" * 2000 + b"}"
+        return change_bytes(rng, body) if rng.random() < 0.3 else body
+
+    def document(self, rng: Random, resource: dict[str, Any]) -> bytes:
+        """The resource in XML, with a few changes of its text."""
+        body = encode(resource)
+        for _ in range(rng.choice([0, 1, 1, 2, 4])):
+            tags = [found.span() for found in re.finditer(rb"<[^>]*>", body)]
+            start, end = rng.choice(tags) if tags else (0, 0)
+            other = body[slice(*rng.choice(tags))] if tags else b""
+            new = rng.choice(MARKUP) if rng.random() < 0.6 else other
+            body = body[:start] + rng.choice([b"", body[start:end]]) + new + body[end:]
         return change_bytes(rng, body) if rng.random() < 0.3 else body
 
     # ---- query strings
@@ -299,6 +328,33 @@ class Fuzz:
             return Request("POST", f"/fhir/{kind}", headers=headers, body=self.body(rng, resource))
         resource["id"] = "fuzz"
         return Request("PUT", f"/fhir/{kind}/fuzz", headers=FHIR, body=self.body(rng, resource))
+
+    def xml(self, rng: Random) -> Request:
+        """A create, update or Bundle of a broken document, raw content for a Binary, or a read of what there is."""
+        shape = rng.random()
+        wants = ((b"accept", b"application/fhir+xml"),) if rng.random() < 0.8 else ()
+        if shape < 0.2:
+            return Request(
+                "GET", f"/fhir/{rng.choice(self.ids)}", rng.choice([b"", b"_pretty=true", b"_summary=true"]), wants
+            )
+        sent = ((b"content-type", b"application/fhir+xml"), *wants)
+        resource = self.bundle(rng) if shape < 0.4 else self.resource(rng)
+        kind = resource["resourceType"]
+        try:
+            body = self.document(rng, resource)
+        except (FhirError, UnicodeEncodeError):  # a Bundle's URLs may hold what XML cannot
+            body = b""
+        if kind == "Bundle":
+            return Request("POST", "/fhir", headers=sent, body=body)
+        if shape < 0.5:
+            headers = (
+                (b"content-type", rng.choice(HEADERS["content-type"])),
+                (b"x-security-context", rng.choice(CONTEXTS)),
+            )
+            return Request("POST", "/fhir/Binary", headers=(*headers, *wants), body=body)
+        if shape < 0.8:
+            return Request("POST", f"/fhir/{kind}", headers=sent, body=body)
+        return Request("PUT", f"/fhir/{kind}/fuzz", headers=sent, body=body)
 
     def search(self, rng: Random) -> Request:
         """A search or history by GET or POST."""
