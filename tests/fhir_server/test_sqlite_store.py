@@ -129,6 +129,8 @@ async def test_a_unit_given_just_before_the_end_is_answered(path):
 
 async def test_a_unit_with_a_fault_fails_alone(store):
     class Broken:
+        head = tail = b""
+
         def body(self, version, updated):
             raise RuntimeError("no body")
 

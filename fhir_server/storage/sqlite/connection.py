@@ -80,11 +80,27 @@ class FileLock:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the lock of all processes."""
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self.acquire()
         try:
             yield
         finally:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            self.release()
+
+    def acquire(self) -> None:
+        """Wait for the lock of all processes."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def try_acquire(self) -> bool:
+        """Take the lock when nobody has it."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Leave the lock to the next."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Release the descriptor."""
