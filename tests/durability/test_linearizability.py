@@ -1,0 +1,188 @@
+"""One resource under two serving processes, also while they are killed, is a linearizable register; and the checker finds what is none.
+
+Quick: 2 kills. Full: 20. `--rounds N` multiplies both.
+"""
+
+import asyncio
+import itertools
+import json
+import time
+from random import Random
+
+import httpx2
+import pytest
+
+from tests.durability.linearizability import Operation, State, is_linearizable
+from tests.servers import FHIR, Server
+
+CLIENTS = 6
+OPERATIONS = 25
+"""Operations of each client between two kills."""
+
+# ---- the checker
+
+
+def read(begin, end, version, value):
+    return Operation("read", begin, end, "done", version, value)
+
+
+def put(begin, end, version, value, **more):
+    return Operation("put", begin, end, "done", version, value, **more)
+
+
+def delete(begin, end, version, **more):
+    return Operation("delete", begin, end, "done", version, None, **more)
+
+
+GOOD = [
+    pytest.param([], id="nothing happened"),
+    pytest.param([put(0, 1, 1, "a"), read(2, 3, 1, "a")], id="a write is read"),
+    pytest.param([put(0, 3, 1, "a"), read(1, 2, 0, None)], id="a read beside a write may come before it"),
+    pytest.param([put(0, 3, 1, "a"), read(1, 2, 1, "a")], id="a read beside a write may come behind it"),
+    pytest.param([put(0, 5, 2, "a"), put(1, 4, 1, "b"), read(6, 7, 2, "a")], id="writes side by side in either order"),
+    pytest.param([put(0, 1, 1, "a"), Operation("put", 2, 3, "unknown", None, "b"), read(4, 5, 1, "a")], id="a write without answer did not happen"),
+    pytest.param([put(0, 1, 1, "a"), Operation("put", 2, 3, "unknown", None, "b"), read(4, 5, 2, "b")], id="a write without answer happened"),
+    pytest.param([put(0, 1, 1, "a"), Operation("put", 2, 3, "unknown", None, "b"), read(4, 5, 1, "a"), read(6, 7, 2, "b")], id="a write without answer happened late"),
+    pytest.param([put(0, 1, 1, "a"), put(2, 5, 2, "b", held=1), Operation("put", 3, 4, "refused", None, "c", held=1)], id="of two with one version one is refused"),
+    pytest.param([put(0, 1, 1, "a"), delete(2, 3, 2), delete(4, 5, 2), read(6, 7, None, None), put(8, 9, 3, "b")], id="a deletion, repeated, and a new beginning"),
+    pytest.param([delete(0, 1, 0), read(2, 3, 0, None)], id="deleting what never was"),
+    pytest.param([put(0, 1, 1, "a"), delete(2, 3, 2), Operation("put", 4, 5, "refused", None, "b", held=2)], id="no version matches what is deleted"),
+    pytest.param([put(0, 1, 1, "a"), Operation("put", 2, 3, "unknown", None, "b", held=7), read(4, 5, 1, "a")], id="without answer and without effect"),
+]  # fmt: skip
+BAD = [
+    pytest.param([put(0, 1, 1, "a"), read(2, 3, 0, None)], id="a stale read"),
+    pytest.param([put(0, 1, 1, "a"), put(2, 3, 2, "b"), read(4, 5, 1, "a")], id="a read of a former version"),
+    pytest.param([put(0, 1, 1, "a"), put(2, 3, 1, "b")], id="one version twice"),
+    pytest.param([put(0, 1, 1, "a"), put(2, 3, 3, "b")], id="a version left out"),
+    pytest.param([put(0, 1, 1, "a"), read(2, 3, 1, "b")], id="a value that nobody wrote"),
+    pytest.param([put(0, 9, 1, "a"), read(1, 2, 1, "a"), read(3, 4, 0, None)], id="reads that go back"),
+    pytest.param([put(0, 1, 1, "a"), put(2, 5, 2, "b", held=1), put(3, 6, 3, "c", held=1)], id="two winners of one version"),
+    pytest.param([put(0, 1, 1, "a"), Operation("put", 2, 3, "refused", None, "b", held=1)], id="a refusal without reason"),
+    pytest.param([put(0, 1, 1, "a"), Operation("put", 2, 3, "unknown", None, "b"), read(4, 5, 2, "b"), read(6, 7, 1, "a")], id="a write without answer that came and went"),
+    pytest.param([put(0, 1, 1, "a"), Operation("put", 4, 5, "unknown", None, "b"), read(2, 3, 2, "b")], id="a write that is read before it was sent"),
+    pytest.param([put(0, 1, 1, "a"), put(2, 3, 2, "b"), read(4, 5, 1, "a"), read(6, 7, 2, "b")], id="a lost write that comes back"),
+    pytest.param([put(0, 1, 1, "a"), delete(2, 3, 2), read(4, 5, 1, "a")], id="a deletion that was lost"),
+    pytest.param([put(0, 1, 1, "a"), delete(2, 3, 2), put(4, 5, 3, "b", held=2)], id="a condition that a deletion satisfied"),
+    pytest.param([put(0, 1, 1, "a"), delete(2, 3, 2), delete(4, 5, 3)], id="a deletion of what is deleted"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("history", GOOD)
+@pytest.mark.parametrize("turned", [False, True], ids=["", "told backwards"])
+def test_a_history_that_can_be_told_in_order(history, turned):
+    assert is_linearizable(history[::-1] if turned else history)
+
+
+@pytest.mark.parametrize("history", BAD)
+@pytest.mark.parametrize("turned", [False, True], ids=["", "told backwards"])
+def test_a_history_that_cannot_be_told_in_order(history, turned):
+    assert not is_linearizable(history[::-1] if turned else history)
+
+
+def made_up(rng, count):
+    """What clients of a true register see, each operation perhaps still under way when the next begins, some answers lost."""
+    state, history = State(), []
+    for number in range(count):
+        kind = rng.choice(["read", "put", "put", "delete"])
+        if kind == "put":
+            state = State(state.version + 1, f"v{number}")
+        elif kind == "delete" and state.value is not None:
+            state = State(state.version + 1, None)
+        answer = "unknown" if rng.random() < 0.05 else "done"
+        end = 3 * number + 2 + 2 * rng.random()
+        history.append(Operation(kind, 3 * number, end, answer, state.version, state.value))
+    return history
+
+
+def test_what_a_true_register_tells_is_accepted_and_a_changed_read_is_not(rounds):
+    for seed in range(20 * rounds):
+        rng = Random(seed)
+        history = made_up(rng, 40)
+        assert is_linearizable(history)
+        reads = [at for at, one in enumerate(history) if (one.kind, one.answer) == ("read", "done")]
+        at = rng.choice(reads)
+        history[at] = history[at]._replace(version=history[at].version + rng.choice([-1, 1]))
+        assert not is_linearizable(history)
+
+
+# ---- the server
+
+
+async def operate(client, mark, name, rng, seen):
+    """One operation on the resource, and what was seen of it."""
+    kind = rng.choice(["read", "read", "put", "put", "held put", "held put", "delete"])
+    held = seen[-1] if kind.startswith("held") and seen else None
+    value = None if kind in ("read", "delete") else mark
+    headers = {**FHIR, **({"If-Match": f'W/"{held}"'} if held is not None else {})}
+    body = json.dumps({"resourceType": "Patient", "id": name, "language": mark})
+    method = {"read": "GET", "delete": "DELETE"}.get(kind, "PUT")
+    begin = time.monotonic()
+    plain = "put" if method == "PUT" else kind
+    try:
+        answer = await client.request(
+            method, f"Patient/{name}", headers=headers, content=body if method == "PUT" else None
+        )
+    except httpx2.TransportError:
+        return Operation(plain, begin, begin, "unknown", None, value, held)
+    end = time.monotonic()
+    if answer.status_code == 412:
+        return Operation(plain, begin, end, "refused", None, value, held)
+    assert answer.status_code in {"GET": {200, 404, 410}, "PUT": {200, 201}, "DELETE": {204}}[method], answer.text
+    version = int(answer.headers["etag"][3:-1]) if "etag" in answer.headers else 0
+    if answer.status_code in (200, 201):
+        seen.append(version)
+    if method == "GET":
+        value = answer.json()["language"] if answer.status_code == 200 else None
+    return Operation(plain, begin, end, "done", version, value, held)
+
+
+async def attack(server, name, label, seed, kill):
+    """Operations of all clients at once; with `kill`, the server is killed in the midst."""
+    history = []
+    half = asyncio.Event()
+
+    async def one(number):
+        rng, seen = Random(f"{seed}-{number}"), []
+        async with httpx2.AsyncClient(base_url=f"{server.url}/", timeout=30) as client:
+            for turn in range(OPERATIONS):
+                history.append(await operate(client, f"x-{label}-{number}-{turn}", name, rng, seen))
+                if len(history) * 2 >= CLIENTS * OPERATIONS:
+                    half.set()
+                if history[-1].answer == "unknown":
+                    return
+
+    running = asyncio.gather(*(one(number) for number in range(CLIENTS)))
+    if kill:
+        await half.wait()
+        await asyncio.to_thread(server.kill)
+    await running
+    return history
+
+
+def histories(folder, kills, seed):
+    server = Server(folder, workers=2).start()
+    try:
+        history = []
+        for number in range(kills + 1):
+            history += asyncio.run(attack(server, "register", f"{number}", f"{seed}-{number}", kill=number < kills))
+            if number < kills:
+                server.start()
+        assert server.stop() == 0
+    finally:
+        server.kill()
+    kinds = {(one.kind, one.answer) for one in history}
+    assert kinds >= {("read", "done"), ("put", "done"), ("put", "refused"), ("delete", "done")}
+    assert is_linearizable(history), history
+    overlapping = sum(a.begin < b.end and b.begin < a.end for a, b in itertools.pairwise(history))
+    assert overlapping > len(history) / 4
+
+
+@pytest.mark.serial
+def test_one_resource_is_a_linearizable_register_through_kills(tmp_path, rounds):
+    histories(tmp_path / "data", 2 * rounds, 1)
+
+
+@pytest.mark.serial
+@pytest.mark.full
+def test_one_resource_is_a_linearizable_register_through_20_kills(tmp_path, rounds):
+    histories(tmp_path / "data", 20 * rounds, 2)
