@@ -12,6 +12,7 @@ from fhir_server.http.request import FhirRequest
 from fhir_server.http.response import FhirResponse
 from fhir_server.interactions.service import Service
 from fhir_server.operations.arguments import arguments
+from fhir_server.operations.diff import diff
 from fhir_server.operations.everything import everything
 from fhir_server.operations.labels import meta, meta_add, meta_delete
 from fhir_server.operations.lastn import lastn
@@ -28,6 +29,7 @@ from search.values import time_range
 _CURSOR: Final = (text_parameter(CURSOR),)
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
+    Operation("$diff", "Resource-diff", ("system", "instance"), None, diff, own=True),
     Operation("$everything", "Encounter-everything", ("instance",), ("Encounter",), everything, added=_CURSOR),
     Operation("$everything", "Patient-everything", ("instance",), ("Patient",), everything, added=_CURSOR),
     Operation("$lastn", "Observation-lastn", ("type",), ("Observation",), lastn, open=True),
