@@ -144,7 +144,7 @@ async def attack(site, kind, seed, count):
         if (
             fault is None
             and status == 200
-            and b'"searchset"' in body
+            and b':"searchset"' in body
             and request.method == "GET"
             and rng.random() < 0.2
         ):
