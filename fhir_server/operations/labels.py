@@ -43,7 +43,7 @@ async def meta(service: Service, call: Call) -> FhirResponse:
     union: dict[str, Labels] = {}
     for stored in found:
         given = decode(stored.body)["meta"]
-        union = {name: _added(union.get(name, []), given.get(name, [])) for name in _LABELS}
+        union = {name: _added(union.get(name, []), _labels(given, name)) for name in _LABELS}
     return _told({name: labels for name, labels in union.items() if labels})
 
 
@@ -102,11 +102,17 @@ async def _stored(service: Service, call: Call) -> Stored:
 def _merged(resource: Resource, given: Mapping[str, Any], merge: Merge) -> Resource:
     """The resource with other labels; sets that become empty go."""
     present = resource["meta"]
-    labels = {name: merge(present.get(name, []), given.get(name, [])) for name in _LABELS if name in given}
+    merged = {name: merge(_labels(present, name), _labels(given, name)) for name in _LABELS if name in given}
+    labels = {name: kept for name, kept in merged.items() if kept != _labels(present, name)}
     # the companion holds extensions of profiles by position, which no longer fit
-    lost = {f"_{name}" for name, kept in labels.items() if kept != present.get(name, [])}
+    lost = {f"_{name}" for name in labels}
     changed = {**present, **labels}
     return {**resource, "meta": {name: value for name, value in changed.items() if value != [] and name not in lost}}
+
+
+def _labels(meta: Mapping[str, Any], name: str) -> Labels:
+    """The labels of a kind, without the gaps where the companion alone has something."""
+    return [label for label in meta.get(name, []) if label is not None]
 
 
 def _added(present: Labels, given: Labels) -> Labels:

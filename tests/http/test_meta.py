@@ -222,3 +222,14 @@ async def test_the_labels_in_use_are_those_of_live_resources(tmp_path, patient, 
         monkeypatch.setattr(labels, "MOST", 1)
         answer = await client.get("$meta")
         assert (answer.status_code, issue_of(answer)["code"]) == (403, "too-costly")
+
+
+async def test_a_profile_that_is_an_extension_alone_is_no_label(client, patient):
+    gap = {"extension": [{"url": "http://example.org/why", "valueString": "x"}]}
+    name = await labelled(client, patient, profile=[None, PROFILE], _profile=[gap, None])
+    assert (await client.get("Patient/$meta")).status_code == 200
+    assert returned(await change(client, name, "meta-add", tag=[RED]))["_profile"] == [gap, None]
+    assert returned(await change(client, name, "meta-add", profile=[f"{PROFILE}2"]))["profile"] == [
+        PROFILE,
+        f"{PROFILE}2",
+    ]
