@@ -185,6 +185,8 @@ def _delete(paths: Paths, operation: Operation) -> None:
         raise PathFault(f"the path selects {len(found)} elements, and one can be deleted")
     if found:
         delete(_inside(found[0]))
+    else:
+        paths.require_meaningful(operation.path)
 
 
 def _replace(paths: Paths, operation: Operation) -> None:

@@ -29,6 +29,7 @@ VISITS: Final = 500_000
 
 _TEXT = re.compile(r"'(?:[^'\\]|\\.)*'")
 _ROOTS: Final = frozenset({"Resource", "DomainResource"})
+_CONDITION: Final = "where() in a patch compares elements with texts or truth values, or asks exists()"
 
 
 class PathFault(Exception):  # noqa: N818  (placed by its catcher, who knows the operation)
@@ -98,9 +99,7 @@ class Paths:
             case ("call", source, "extension", ("literal", str(url))):
                 found = self._select(("name", source, "extension"), here)
                 return [place for place in found if place.members.get("url") == url]
-            case ("call", _, str(name), *_):
-                raise PathFault(f"{name}() is not supported in the path of a patch")
-        raise PathFault(f"{tree[0]!r} is not supported in the path of a patch")
+        raise _unsupported(tree)
 
     def _named(self, place: Place, name: str) -> Place:
         """`Patient` at the beginning of a path."""
@@ -150,7 +149,63 @@ class Paths:
                 found = [one.pair[0] for one in self._select(source, [place])]
                 same = len(found) == 1 and type(found[0]) is type(literal) and found[0] == literal
                 return bool(found) and same == (operator == "=")
-        raise PathFault("where() in the path of a patch compares elements with texts or truth values, or asks exists()")
+        raise PathFault(_CONDITION)
+
+    def require_meaningful(self, tree: Syntax) -> None:
+        """Raise PathFault for a path that selects nothing because no resource of the type could have what it names."""
+        self._types(tree, frozenset({self.root.type}))
+
+    def _types(self, tree: Syntax, here: frozenset[str]) -> frozenset[str]:
+        """The types that a path of supported form leads to from `here`; `Resource` stands for any."""
+        match tree:
+            case ("this",):
+                return here
+            case ("root",):
+                return frozenset({self.root.type})
+            case ("name", ("this",), str(name)) if name[0].isupper():
+                return here
+            case ("name", source, str(name)):
+                return self._member_types(self._types(source, here), name)
+            case ("as", source, str(name)) | ("call", source, "as" | "ofType", ("name", ("this",), str(name))):
+                found = self._types(source, here)
+                if not found & _ROOTS and not any(self._is_a(one, name) for one in found):
+                    raise PathFault(f"what the path selects is never of the type {name}")
+                return frozenset({name})
+            case ("call", source, "extension", _):
+                return self._types(("name", source, "extension"), here)
+            case ("call", source, "where", condition):
+                found = self._types(source, here)
+                self._condition_types(condition, found)
+                return found
+            case ("index", source, _) | ("call", source, "first" | "last"):
+                return self._types(source, here)
+        raise _unsupported(tree)
+
+    def _member_types(self, owners: frozenset[str], name: str) -> frozenset[str]:
+        if owners & _ROOTS:
+            return frozenset({"Resource"})
+        known = (
+            self.definitions.types[owner].properties.values() for owner in owners if owner in self.definitions.types
+        )
+        found = frozenset(one.type for ones in known for one in ones if name in (one.element.name, one.name))
+        if not found:
+            raise PathFault(f"{' or '.join(sorted(owners))} has no element {name!r}")
+        return found
+
+    def _condition_types(self, condition: Syntax, here: frozenset[str]) -> None:
+        match condition:
+            case ("and", left, right):
+                self._condition_types(left, here)
+                self._condition_types(right, here)
+            case ("call", source, "exists") | ("=" | "!=", source, ("literal", _)):
+                self._types(source, here)
+            case _:
+                raise PathFault(_CONDITION)
+
+
+def _unsupported(tree: Syntax) -> PathFault:
+    name = f"{tree[2]}()" if tree[0] == "call" else repr(tree[0])
+    return PathFault(f"{name} is not supported in the path of a patch")
 
 
 def any_of(pair: tuple[object, object]) -> bool:

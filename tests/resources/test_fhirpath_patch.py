@@ -163,6 +163,7 @@ def test_paths_that_pass_the_whole_resource_again_and_again_are_413():
 WORDS = st.sampled_from(
     [
         "Patient",
+        "contact",
         "name",
         "given",
         "where",
@@ -195,7 +196,27 @@ WORDS = st.sampled_from(
 )
 
 
-@given(st.lists(WORDS, max_size=12).map("".join) | st.lists(WORDS, max_size=8).map(".".join))
+INSIDE = st.sampled_from(
+    [
+        "use='x'",
+        "'x'.exists()",
+        "(given | use).exists()",
+        "%x='y'",
+        "%x.exists()",
+        "$this is x",
+        "resolve().exists()",
+        "use",
+    ]
+)
+STEPS = st.sampled_from(
+    [".name", ".contact", ".contained", ".given", ".use", ".extension('x')", "[0]", ".first()", ".ofType(HumanName)", ".as(x)"]
+) | INSIDE.map(".where({})".format)  # fmt: skip
+PATHS = st.lists(WORDS, max_size=12).map("".join) | st.lists(STEPS, max_size=6).map(
+    lambda steps: "".join(["Patient", *steps])
+)
+
+
+@given(PATHS)
 def test_no_path_fails_but_by_a_fault(path):
     resource, faults = copy.deepcopy(PATIENT), []
     try:
