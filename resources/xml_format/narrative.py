@@ -34,13 +34,19 @@ def standalone(text: str, inherited: Mapping[str | None, str]) -> str:
     needed = [
         f" xmlns{':' + prefix if prefix else ''}={quoteattr(uri)}"
         for prefix, uri in inherited.items()
-        if (f"{prefix}:" in text if prefix else uri == XHTML)
+        if (_uses(text, prefix) if prefix else uri == XHTML)
     ]
     if not needed:
         return text
     name = _TAG_NAME.match(text)
     assert name is not None
     return text[: name.end()] + "".join(needed) + text[name.end() :]
+
+
+def _uses(text: str, prefix: str) -> bool:
+    """Whether an element or attribute of `text` has the prefix (or something that looks like one)."""
+    name = re.escape(prefix)
+    return re.search(rf"</?{name}:|\s{name}:[^\s=<>]+\s*=", text) is not None
 
 
 def element_of(div: str) -> str:

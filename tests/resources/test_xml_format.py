@@ -104,6 +104,10 @@ NARRATIVES = {
         '<Patient xmlns="http://hl7.org/fhir"><text><h:div xmlns:h="http://www.w3.org/1999/xhtml">x</h:div ></text></Patient>',
         '<h:div xmlns:h="http://www.w3.org/1999/xhtml">x</h:div >',
     ),
+    "a prefix that its text alone has": (
+        f'<f:Patient xmlns:f="http://hl7.org/fhir"><f:text>{DIV}ref: x f:y</div></f:text></f:Patient>',
+        f"{DIV}ref: x f:y</div>",
+    ),
     "CDATA": (
         f'<Patient xmlns="http://hl7.org/fhir"><text>{DIV}<![CDATA[</div>]]></div></text></Patient>',
         f"{DIV}<![CDATA[</div>]]></div>",
