@@ -1,6 +1,6 @@
 """What the columns, the body and the history of one resource must agree on.
 
-Rules: versions are 1..n without a gap, the last in `resource`, the others in `history`; `updated` rises with them; a body names its
+Rules: versions are 1..n without a gap, the last in `resource`, the others in `history`, less the oldest ones that were expunged; `updated` rises with them; a body names its
 type, id, version and time; a deletion has no body.
 
 Specification: https://hl7.org/fhir/R4/resource.html#Meta, https://hl7.org/fhir/R4/http.html#history
@@ -63,12 +63,12 @@ def state_faults(row: Current) -> Iterator[Fault]:
         yield "state", f"method {row.method} in state {row.state}"
 
 
-def history_faults(row: Current, past: Sequence[Past]) -> Iterator[Fault]:
-    """Gaps, times that do not rise, and rows that contradict themselves; `past` by version."""
-    versions = [old.version for old in past]
-    if versions != list(range(1, max(row.version, 1))):
-        missing = sorted(set(range(1, row.version)) - set(versions))
-        beyond = sorted(set(versions) - set(range(1, row.version)))
+def history_faults(row: Current, past: Sequence[Past], first: int = 1) -> Iterator[Fault]:
+    """Gaps, times that do not rise, and rows that contradict themselves; `past` by version, `first`: the oldest that was not expunged."""
+    versions, wanted = [old.version for old in past], range(first, max(row.version, first))
+    if versions != list(wanted):
+        missing = sorted(set(wanted) - set(versions))
+        beyond = sorted(set(versions) - set(wanted))
         said = [f"without {_few(missing)}"] * bool(missing) + [f"with {_few(beyond)} too many"] * bool(beyond)
         yield "history-gap", f"current version {row.version}, history {' and '.join(said)}"
     times = [old.updated for old in past] + ([row.updated] if row.version else [])

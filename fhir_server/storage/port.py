@@ -116,6 +116,20 @@ class Written:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Expunge:
+    """Remove versions for good, of one resource, a type (`id` None) or the whole store (both None); at most `limit`.
+
+    `deleted`: deleted resources with all their versions; `previous`: superseded versions, the oldest first. What is live stays.
+    """
+
+    type: str | None
+    id: str | None
+    limit: int
+    deleted: bool = False
+    previous: bool = False
+
+
 class Row(NamedTuple):
     """One resource of a page; `mode` tells matches from includes; the first and the last match know their `position` for cursors."""
 
@@ -225,6 +239,9 @@ class ResourceStore(Protocol):
 
     async def referring(self, key: ResourceKey, narrowing: Narrowing, limit: int) -> tuple[ResourceKey, ...]:
         """The resources that refer to `key`, other than itself, as far as search parameters find it; at most `limit`."""
+
+    async def expunge(self, what: Expunge) -> int:
+        """Remove versions, in several commits; how many are gone. References to what is gone stay, as to what is not known."""
 
     def custom_parameter(self, name: str) -> Custom | None:
         """What the SearchParameter resource of this id defines, None when it is not active."""

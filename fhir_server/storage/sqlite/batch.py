@@ -35,6 +35,10 @@ _INSERTS: Final = {
         ("compartment", 3), ("owner", 3),
     )
 }  # fmt: skip
+_STATE: Final = (
+    "SELECT (SELECT coalesce(max(rid), 0) + 1 FROM resource),"
+    " coalesce((SELECT value FROM meta WHERE key = 'wordings'), 0)"
+)
 _CURRENT: Final = "SELECT rid, version, updated, state, method, body FROM resource WHERE type = ? AND id = ?"
 _INSERT_RESOURCE: Final = "INSERT INTO resource VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPDATE_RESOURCE: Final = (
@@ -75,7 +79,9 @@ class Batch:
         self._catalog = catalog
         self._numbers = catalog.numbers
         self._matches = matches
-        self._next: int = connection.execute("SELECT coalesce(max(rid), 0) + 1 FROM resource").fetchone()[0]
+        self._next: int
+        self._next, removals = connection.execute(_STATE).fetchone()
+        self._numbers.follow_wordings(removals)
         self._last: int = connection.execute(
             "SELECT coalesce(max(updated), 0) FROM resource INDEXED BY resource_updated WHERE version > 0"
         ).fetchone()[0]

@@ -43,6 +43,7 @@ class Numbers:
         self.parameters: dict[tuple[str, str], int] = {}
         self.terms: dict[str, int] = {"": NO_TERM}
         self.wordings: dict[tuple[str, int, str], int] = {}
+        self.removals = 0
         self.rids: OrderedDict[tuple[str, str], int] = OrderedDict()
         self.estimates: dict[tuple[str, Sequence[object]], tuple[int, float]] = {}
 
@@ -56,6 +57,11 @@ class Numbers:
         if len(self.terms) >= _KEPT_TERMS:
             self.terms = {"": NO_TERM}
         self.terms[text] = number
+
+    def follow_wordings(self, removals: int) -> None:
+        """Forget the wordings when some were removed since (`removals` counts how often)."""
+        if removals != self.removals:
+            self.wordings, self.removals = {}, removals
 
     def keep_wording(self, wording: tuple[str, int, str], number: int) -> None:
         """Remember a committed wording."""

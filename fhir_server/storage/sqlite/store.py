@@ -4,15 +4,26 @@ Rules: open it in each process after fork. Reads go to `reader`, writes to `writ
 """
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from fhir_server.storage.port import Collected, Custom, HistoryPage, HistoryQuery, Page, Stored, UnitOfWork, Written
-from fhir_server.storage.sqlite import queries, reading, searching
-from fhir_server.storage.sqlite.catalog import Catalog, Unloaded
-from fhir_server.storage.sqlite.connection import FileLock, SqliteOptions, connect
+from fhir_server.storage.port import (
+    Collected,
+    Custom,
+    Expunge,
+    HistoryPage,
+    HistoryQuery,
+    Page,
+    Stored,
+    UnitOfWork,
+    Written,
+)
+from fhir_server.storage.sqlite import expunge, queries, reading, searching
+from fhir_server.storage.sqlite.catalog import Catalog, Numbers, Unloaded
+from fhir_server.storage.sqlite.connection import FileLock, SqliteOptions, connect, unavailable
 from fhir_server.storage.sqlite.custom import Customs, customs, epoch, settle_words, words_settled
 from fhir_server.storage.sqlite.everything import everything
 from fhir_server.storage.sqlite.history import history
@@ -161,6 +172,36 @@ class SqliteStore:
             return reading.referring(catalog, key, narrowing, limit)
 
         return await self.reader.run(work, work, lambda: "referring", snapshot=True)
+
+    async def expunge(self, what: Expunge) -> int:
+        """See the port."""
+
+        def find(catalog: Catalog) -> list[int]:
+            if not what.deleted:
+                return []
+            return expunge.deleted(catalog, what)
+
+        rids = await self.reader.run(find, find, lambda: "expunge", snapshot=True)
+        return await asyncio.to_thread(self._expunge, what, rids)
+
+    def _expunge(self, what: Expunge, rids: list[int]) -> int:
+        """Remove in short transactions, so that others write between them."""
+        gone, step = 0, 1
+
+        def some(connection: sqlite3.Connection) -> None:
+            nonlocal step
+            most = min(expunge.AT_ONCE, what.limit - gone)
+            step = expunge.remove_deleted(connection, rids, most)
+            if not step and what.previous:
+                step = expunge.remove_previous(connection, Catalog(connection, Numbers()), what, most)
+
+        while step and gone < what.limit:
+            try:
+                self.writer.run(some)
+            except sqlite3.OperationalError as error:
+                raise unavailable(error) from error
+            gone += step
+        return gone
 
     def commit_sync(self, units: Sequence[UnitOfWork]) -> list[Outcome]:
         """Commit the units in one transaction and one fsync, in the calling thread; per unit its outcome or its exception."""
