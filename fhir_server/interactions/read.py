@@ -13,6 +13,7 @@ from fhir_server.storage.port import Stored
 from resources.errors import FhirError
 from resources.model import ResourceKey
 from resources.reduction import Reduction
+from search.values import time_range
 
 
 async def read(service: Service, request: FhirRequest) -> FhirResponse:
@@ -43,7 +44,10 @@ async def vread(service: Service, request: FhirRequest) -> FhirResponse:
 
 
 def not_modified(stored: Stored, request: FhirRequest) -> bool:
-    """Whether the client's copy is current: If-None-Match decides, If-Modified-Since only without it (RFC 9110 13.2.2)."""
+    """Whether the client's copy is current: If-None-Match decides, If-Modified-Since only without it (RFC 9110 13.2.2).
+
+    An entry of a Bundle says ifModifiedSince as a FHIR instant.
+    """
     held = request.headers.get("if-none-match")
     if held is not None:
         return held.strip() == "*" or etag(stored.version) in {_weak(tag) for tag in held.split(",")}
@@ -51,7 +55,10 @@ def not_modified(stored: Stored, request: FhirRequest) -> bool:
     if since is None:
         return False
     seconds = parse_http_date(since)
-    return seconds is not None and stored.updated // 1_000_000 <= seconds
+    if seconds is not None:
+        return stored.updated // 1_000_000 <= seconds
+    moment = time_range(since)
+    return moment is not None and stored.updated <= moment[1]
 
 
 def _weak(tag: str) -> str:

@@ -113,7 +113,8 @@ async def test_reads_may_be_operations(client, patient, kind):
         pytest.param("DELETE", {"ifMatch": 'W/"1"'}, "204", id="DELETE of the current version"),
         pytest.param("DELETE", {"ifMatch": 'W/"2"'}, "412", id="DELETE of another version"),
         pytest.param("GET", {"ifNoneMatch": 'W/"1"'}, "304", id="GET of what the client holds"),
-        pytest.param("GET", {"ifModifiedSince": "2999-01-01T00:00:00Z"}, "200", id="GET, a condition that is no HTTP date"),
+        pytest.param("GET", {"ifModifiedSince": "2999-01-01T00:00:00Z"}, "304", id="GET of what did not change since"),
+        pytest.param("GET", {"ifModifiedSince": "2000-01-01T00:00:00+02:00"}, "200", id="GET of what changed since"),
         pytest.param("GET", {"ifMatch": 'W/"1"'}, "400", id="ifMatch on GET"),
         pytest.param("HEAD", {"ifNoneMatch": 'W/"1"'}, "304", id="HEAD of what the client holds"),
         pytest.param("DELETE", {"ifModifiedSince": "2999-01-01T00:00:00Z"}, "400", id="ifModifiedSince on DELETE"),
@@ -135,6 +136,18 @@ async def test_conditions_of_an_entry(client, mark, kind, method, conditions, st
         assert statuses(await done(client, asked, kind=kind)) == [status]
     if status[0] == "4":
         assert (await client.get(f"Patient/{old['id']}")).json() == old
+
+
+async def test_if_modified_since_is_told_to_the_microsecond(client, patient):
+    old = await made(client, patient)
+    moment = old["meta"]["lastUpdated"]
+    before = f"{moment[:-2]}{(int(moment[-2]) - 1) % 10}Z"
+    got = await done(
+        client,
+        entry("GET", f"Patient/{old['id']}", ifModifiedSince=moment),
+        entry("GET", f"Patient/{old['id']}", ifModifiedSince=before),
+    )
+    assert statuses(got) == ["304", "200" if before < moment else "304"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ Specification: https://hl7.org/fhir/R4/http.html#read, #vread
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from fhir_server.storage.port import Stored
 from fhir_server.storage.sqlite.batch import METHODS
@@ -19,6 +19,7 @@ from search.narrowing import Narrowing
 from search.query import All
 
 _READ = "SELECT rid, version, updated, state, method, body FROM resource WHERE type = ? AND id = ?"
+_MOST_REFERRERS: Final = 10_000
 _VERSION = "SELECT version, updated, deleted, method, body FROM history WHERE rid = ? AND version = ?"
 
 
@@ -46,16 +47,20 @@ def read_version(catalog: Catalog, key: ResourceKey, version: int, narrowing: Na
 
 
 def referring(catalog: Catalog, key: ResourceKey, narrowing: Narrowing, limit: int) -> tuple[ResourceKey, ...]:
-    """The visible resources that refer to `key`, other than itself, at most `limit`."""
+    """The visible resources that refer to `key`, other than itself, at most `limit`, among the first that are found."""
     rid = catalog.rid(key)
+    seen = {rid}
     found: list[ResourceKey] = []
-    for other in dict.fromkeys(referrers(catalog.connection, rid)):
-        if len(found) == limit:
-            break
+    for other in referrers(catalog.connection, rid):
+        if other in seen:
+            continue
+        seen.add(other)
         number, name = catalog.connection.execute("SELECT type, id FROM resource WHERE rid = ?", (other,)).fetchone()
         kind = catalog.type_name(number)
-        if other != rid and _visible(catalog, kind, other, narrowing):
+        if _visible(catalog, kind, other, narrowing):
             found.append(ResourceKey(kind, name))
+        if len(found) == limit or len(seen) > _MOST_REFERRERS:
+            break
     return tuple(found)
 
 
