@@ -7,6 +7,7 @@ Specification: https://hl7.org/fhir/R4/resource.html
 """
 
 import os
+import random
 import re
 import threading
 import time
@@ -46,6 +47,7 @@ class IdSource:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
+        self._random = random.Random(os.urandom(32))  # noqa: S311  (unlike, not secret: an id gives no access)
 
     def __call__(self) -> str:
         """The next id, 36 characters."""
@@ -53,6 +55,6 @@ class IdSource:
             # 48 bits of milliseconds and 12 of the fraction: https://www.rfc-editor.org/rfc/rfc9562#section-6.2 method 3
             now = max((time.time_ns() << 12) // 1_000_000, self._last + 1)
             self._last = now
-        value = (now >> 12) << 80 | 7 << 76 | (now & 0xFFF) << 64 | 2 << 62 | int.from_bytes(os.urandom(8)) >> 2
+        value = (now >> 12) << 80 | 7 << 76 | (now & 0xFFF) << 64 | 2 << 62 | self._random.getrandbits(62)
         text = f"{value:032x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -12,6 +12,7 @@ import re
 import time
 import zlib
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -68,13 +69,14 @@ async def send_error(error: FhirError, scope: Scope, send: Send) -> None:
 
 def request_id(app: ASGIApp) -> ASGIApp:
     """Give every request an id: the client's X-Request-Id when it is well formed, else a new one; answer it back."""
+    numbers = count(int.from_bytes(os.urandom(7)))
 
     async def layer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
         given = header(scope, b"x-request-id")
-        name = given if given is not None and _REQUEST_ID.fullmatch(given) else os.urandom(8).hex().encode()
+        name = given if given is not None and _REQUEST_ID.fullmatch(given) else b"%016x" % next(numbers)
         scope["request_id"] = name.decode("ascii")
 
         async def send_named(message: Message) -> None:

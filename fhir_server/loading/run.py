@@ -31,7 +31,7 @@ from resources.errors import FhirError
 TOGETHER = 1000
 """Resources after which a commit is made at the latest."""
 CACHE_MB = 256
-CHECKPOINT_PAGES = 20_000
+CHECKPOINT_PAGES = 40_000
 GC_THRESHOLDS = (1_000_000, 10, 10)
 """A Bundle is 10,000s of containers that no cycle holds: looking for cycles in it took an eighth of a load's processor time."""
 MOST_PROCESSES = 4

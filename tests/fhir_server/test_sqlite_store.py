@@ -56,7 +56,7 @@ def write(name, size=0):
 async def test_the_live_writer_syncs_fully(store):
     assert store.writer._connection.execute("PRAGMA synchronous").fetchone() == (2,)
     assert store.writer._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert store.writer._connection.execute("PRAGMA page_size").fetchone() == (8192,)
+    assert store.writer._connection.execute("PRAGMA page_size").fetchone() == (4096,)
 
 
 class SlowCommit:

@@ -26,7 +26,7 @@ class SqliteOptions:
     """Settings of the store. Sizes in MiB, times in seconds.
 
     `deadline`: how long one read verb may take; `inline`: how long it may take on the event loop before it moves to a reader
-    thread; `checkpoint_pages`: WAL pages (8 KiB) after which a commit checkpoints; `batch`: the most units in one commit.
+    thread; `checkpoint_pages`: WAL pages (4 KiB) after which a commit moves them into the file; `batch`: the most units in one commit.
     """
 
     cache: int = 64
@@ -35,7 +35,7 @@ class SqliteOptions:
     deadline: float = 20.0
     inline: float = 0.002
     lock_wait: float = 10.0
-    checkpoint_pages: int = 4000
+    checkpoint_pages: int = 8000
     batch: int = 256
     include_limit: int = 1000
 
@@ -47,7 +47,7 @@ def connect(path: Path, options: SqliteOptions, *, read_only: bool = False) -> s
             path, timeout=options.lock_wait, isolation_level=None, cached_statements=1024, check_same_thread=False
         )
         for pragma in (
-            "page_size = 8192",
+            "page_size = 4096",
             "journal_mode = WAL",
             "synchronous = FULL",
             "foreign_keys = OFF",
