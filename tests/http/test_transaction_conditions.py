@@ -251,6 +251,8 @@ CLASHES = [
     pytest.param(1, lambda m, old: [entry("POST", "Patient", identified(m)), entry("PUT", by(m), identified(m))], id="a plain create that satisfies the criteria of an update that finds"),
     pytest.param(0, lambda m, old: [entry("PUT", f"Patient/own-{m[:8]}", identified(m, id=f"own-{m[:8]}")), entry("POST", "Patient", identified(m), ifNoneExist=condition(m))], id="an update-as-create that satisfies the criteria of a create"),
     pytest.param(0, lambda m, old: [entry("POST", "Patient", identified(m, name=[{"family": f"F{m}"}])), entry("PUT", f"Patient?family=F{m}", identified(m))], id="criteria that are no token"),
+    pytest.param(0, lambda m, old: [entry("POST", "Patient", identified(m, gender="female")), entry("PUT", f"{by(m)}&gender:not=male", identified(m))], id="criteria with a negation"),
+    pytest.param(0, lambda m, old: [entry("POST", "Patient", identified(m)), entry("PUT", f"Patient?identifier=urn:test|none,urn:test|{m}", identified(m))], id="criteria with alternatives"),
 ]  # fmt: skip
 
 
