@@ -87,7 +87,7 @@ def test_the_command_lists_findings_and_fails(small_store):
 
 def test_a_torn_file_is_a_finding(small_store):
     with small_store.database.open("r+b") as file:
-        file.seek(6 * 4096)
+        file.seek(40 * 4096)
         file.write(b"\xff" * 4096 * 24)
     done = run("check", "--data-dir", small_store.folder)
     assert done.returncode == 1
