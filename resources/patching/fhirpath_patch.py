@@ -18,7 +18,17 @@ from resources.fhirpath_syntax import Syntax
 from resources.model import Resource
 from resources.patching.limits import PatchLimits, replica
 from resources.patching.paths import PathFault, Paths, any_of, read_path
-from resources.patching.places import Definitions, Place, delete, opened, pairs, put_pair, put_pairs, replace
+from resources.patching.places import (
+    Definitions,
+    Place,
+    delete,
+    insert_item,
+    length,
+    opened,
+    put_pair,
+    replace,
+    take_item,
+)
 from resources.patching.values import Part, made_value, parts_of, typed_value
 
 _TEXTS: Final = frozenset({"string", "code"})
@@ -162,7 +172,7 @@ def _add(paths: Paths, operation: Operation) -> None:
         raise PathFault(f"{operation.name} takes {meant[0].type}")
     holder, element = _opened(paths, place), meant[0].element
     if element.max != 1:
-        put_pairs(holder, made.name, [*pairs(holder, made.name), made.pair])
+        insert_item(holder, made.name, length(holder, made.name), made.pair)
         return
     for one in paths.property(place, element.name):
         if any_of((holder.get(one.name), holder.get(f"_{one.name}"))):
@@ -172,11 +182,10 @@ def _add(paths: Paths, operation: Operation) -> None:
 
 def _insert(paths: Paths, operation: Operation) -> None:
     holder, one = _list(paths, operation)
-    items, index = pairs(holder, one.name), operation.numbers["index"]
-    if not 0 <= index <= len(items):
-        raise PathFault(f"the index {index} is not within a list of {len(items)}")
-    items.insert(index, made_value(operation.value, one.element, paths.definitions).pair)
-    put_pairs(holder, one.name, items)
+    count, index = length(holder, one.name), operation.numbers["index"]
+    if not 0 <= index <= count:
+        raise PathFault(f"the index {index} is not within a list of {count}")
+    insert_item(holder, one.name, index, made_value(operation.value, one.element, paths.definitions).pair)
 
 
 def _delete(paths: Paths, operation: Operation) -> None:
@@ -198,13 +207,13 @@ def _replace(paths: Paths, operation: Operation) -> None:
 
 def _move(paths: Paths, operation: Operation) -> None:
     holder, one = _list(paths, operation)
-    items = pairs(holder, one.name)
-    source, destination = operation.numbers["source"], operation.numbers["destination"]
+    count = length(holder, one.name)
     for name, index in operation.numbers.items():
-        if not 0 <= index < len(items):
-            raise PathFault(f"the {name} {index} is not within a list of {len(items)}")
-    items.insert(destination, items.pop(source))
-    put_pairs(holder, one.name, items)
+        if not 0 <= index < count:
+            raise PathFault(f"the {name} {index} is not within a list of {count}")
+    source, destination = operation.numbers["source"], operation.numbers["destination"]
+    if source != destination:
+        insert_item(holder, one.name, destination, take_item(holder, one.name, source))
 
 
 def _inside(place: Place) -> Place:

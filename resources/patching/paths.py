@@ -16,7 +16,7 @@ from resources.definitions.model import Property
 from resources.errors import FhirError
 from resources.fhirpath_syntax import NotSimple, Syntax, parse
 from resources.model import Resource
-from resources.patching.places import Definitions, Place, pairs, root
+from resources.patching.places import Definitions, Place, length, pairs, root
 
 LONGEST: Final = 2000
 """Characters of a path."""
@@ -24,7 +24,7 @@ STEPS: Final = 200
 """Names and indexes of a path, inside each other; beyond what a nested resource needs."""
 PARENTHESES: Final = 30
 """Calls and groups of a path."""
-VISITS: Final = 500_000
+VISITS: Final = 200_000
 """Places that the paths of one patch may pass, all together."""
 
 _TEXT = re.compile(r"'(?:[^'\\]|\\.)*'")
@@ -86,6 +86,11 @@ class Paths:
                 return [self._named(place, name) for place in here]
             case ("name", source, str(name)):
                 return [child for place in self._select(source, here) for child in self._children(place, name)]
+            case ("index", ("name", source, str(name)), int(at)) if source != ("this",):
+                parents = self._select(source, here)
+                if len(parents) == 1:
+                    return self._children(parents[0], name, at)
+                return [child for place in parents for child in self._children(place, name)][at : at + 1]
             case ("index", source, int(at)):
                 return self._select(source, here)[at : at + 1]
             case ("as", source, str(name)) | ("call", source, "as" | "ofType", ("name", ("this",), str(name))):
@@ -114,19 +119,21 @@ class Paths:
             current = definition.base if definition is not None else None
         return current is not None
 
-    def _children(self, place: Place, name: str) -> list[Place]:
+    def _children(self, place: Place, name: str, only: int | None = None) -> list[Place]:
+        """The values of an element, or `only` the one that an index names: a long list is not walked for it."""
         found: list[Place] = []
+        places: Sequence[int | None]
         members = place.members
         for one in self.property(place, name):
             if one.name not in members and f"_{one.name}" not in members:
                 continue
             if one.element.max == 1:
-                child = Place(one.type, members, one.name, None, one.element, place)
-                found.append(self._typed(child))
-                continue
-            items = enumerate(pairs(members, one.name))
-            places = (Place(one.type, members, one.name, at, one.element, place) for at, pair in items if any_of(pair))
-            found.extend(map(self._typed, places))
+                places = [None] if not only else []
+            elif only is not None:
+                places = [only] if only < length(members, one.name) else []
+            else:
+                places = [at for at, pair in enumerate(pairs(members, one.name)) if any_of(pair)]
+            found.extend(self._typed(Place(one.type, members, one.name, at, one.element, place)) for at in places)
         self.visits += 1 + len(found)
         if self.visits > VISITS:
             raise FhirError(413, "too-costly", "the paths of the patch pass too many elements")

@@ -67,8 +67,58 @@ def _item(items: Any, at: int) -> Any:
 def pairs(holder: Mapping[str, Any], name: str) -> list[Pair]:
     """The items of a list with their companions."""
     values, companions = holder.get(name), holder.get(f"_{name}")
-    count = max(len(one) if isinstance(one, list) else 0 for one in (values, companions))
-    return [(_item(values, at), _item(companions, at)) for at in range(count)]
+    return [(_item(values, at), _item(companions, at)) for at in range(length(holder, name))]
+
+
+def length(holder: Mapping[str, Any], name: str) -> int:
+    """How many items the list at `name` has."""
+    columns = (holder.get(name), holder.get(f"_{name}"))
+    return max(len(one) if isinstance(one, list) else 0 for one in columns)
+
+
+def insert_item(holder: dict[str, Any], name: str, at: int, pair: Pair) -> None:
+    """Put an item into the list at `name`, which may not be there yet."""
+    count = length(holder, name)
+    for key, one in zip((name, f"_{name}"), pair, strict=True):
+        column = _column(holder, key, count, one)
+        if column is not None:
+            column.insert(at, one)
+
+
+def take_item(holder: dict[str, Any], name: str, at: int) -> Pair:
+    """Take an item out of the list at `name` and give it."""
+    pair = (_item(holder.get(name), at), _item(holder.get(f"_{name}"), at))
+    for key in (name, f"_{name}"):
+        column = holder.get(key)
+        if isinstance(column, list):
+            del column[at : at + 1]
+            _drop_empty(holder, key)
+    return pair
+
+
+def _put_item(holder: dict[str, Any], name: str, at: int, pair: Pair) -> None:
+    count = length(holder, name)
+    for key, one in zip((name, f"_{name}"), pair, strict=True):
+        column = _column(holder, key, count, one)
+        if column is not None:
+            column[at] = one
+            _drop_empty(holder, key)
+
+
+def _column(holder: dict[str, Any], key: str, count: int, one: Any) -> list[Any] | None:
+    """The list at `key` with room for `count` items; None when there is none and `one`, None, needs none."""
+    column = holder.get(key)
+    if not isinstance(column, list):
+        if one is None:
+            return None
+        column = holder[key] = []
+    column.extend([None] * (count - len(column)))
+    return column
+
+
+def _drop_empty(holder: dict[str, Any], key: str) -> None:
+    if all(one is None for one in holder[key]):
+        del holder[key]
 
 
 def put_pairs(holder: dict[str, Any], name: str, items: Sequence[Pair]) -> None:
@@ -93,9 +143,7 @@ def _put(holder: dict[str, Any], name: str, value: Any) -> None:
 def replace(place: Place, name: str, pair: Pair) -> None:
     """Put another value at the place; `name` is its property there: another one when a choice gets another type."""
     if place.at is not None:
-        items = pairs(place.holder, name)
-        items[place.at] = pair
-        put_pairs(place.holder, name, items)
+        _put_item(place.holder, name, place.at, pair)
         return
     members = list(place.holder.items())
     renamed = {place.name: name, f"_{place.name}": f"_{name}"}
@@ -109,9 +157,7 @@ def delete(place: Place) -> None:
     if place.at is None:
         put_pair(place.holder, place.name, (None, None))
     else:
-        items = pairs(place.holder, place.name)
-        del items[place.at]
-        put_pairs(place.holder, place.name, items)
+        take_item(place.holder, place.name, place.at)
     parent = place.parent
     if parent is None or parent.parent is None or place.holder:
         return
