@@ -55,7 +55,7 @@ async def history(service: Service, request: FhirRequest) -> FhirResponse:
         total=name is not None or count == 0,
     )
     page = await service.store.history(asked, request.narrowing)
-    if name is not None and not page.versions and not given.keys() - {"_count"}:
+    if name is not None and not page.versions and (not given.keys() - {"_count"} or not is_id(name)):
         raise FhirError(404, "not-found", f"{kind}/{name} is not known")
     url = _url(service, request, given)
     links = [("self", url)]

@@ -229,3 +229,9 @@ async def test_lenient_handling_tells_what_it_ignored(client, patient):
     bundle["entry"].append(last)
     checked = await client.post("Bundle", content=json.dumps(bundle), headers=FHIR)
     assert checked.status_code == 201, checked.text
+
+
+async def test_what_is_no_id_has_no_history_whatever_is_asked_of_it(client):
+    answer = await client.get("Patient/a%0Db/_history?_at=3021-07")
+    assert answer.status_code == 404
+    assert issue_of(answer)["code"] == "not-found"
