@@ -119,6 +119,6 @@ def _statement(base: str, definitions: Definitions, registry: Registry, options:
         date=date,
         codes=codes,
         parameters={kind: registry.searchable(kind) for kind in definitions.resource_types},
-        operations=[(row.types, row.name[1:], row.url(base)) for row in OPERATIONS],
+        operations=[(row.types, row.name[1:], row.url(base)) for row in OPERATIONS if row.allowed(options)],
         options=options,
     )

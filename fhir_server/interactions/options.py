@@ -14,6 +14,8 @@ class RestOptions:
 
     `referential_integrity`: whether references to unknown resources are refused, and deletions of what is referred to.
 
+    `expunge`: whether the operation $expunge may remove what is deleted or superseded for good.
+
     `invariants`: whether the specification's constraints are checked beside structure and bindings.
     """
 
@@ -21,6 +23,7 @@ class RestOptions:
     conditional_delete: Literal["single", "multiple"] = "single"
     conditional_delete_limit: int = 100
     referential_integrity: bool = False
+    expunge: bool = False
     body_limit: int = 64 * 1024 * 1024
     entry_limit: int = 10_000
     nesting_limit: int = 100

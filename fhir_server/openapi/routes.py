@@ -52,7 +52,9 @@ def _api(service: Service, origin: str) -> Api:
         documents=f"{origin}/openapi/{{type}}.json",
         version=version("fhir-server"),
         routes=ROUTES,
-        operations=Operations(OPERATIONS, service.definitions, service.base),
+        operations=Operations(
+            tuple(row for row in OPERATIONS if row.allowed(service.options)), service.definitions, service.base
+        ),
         definitions=service.definitions,
         searchable=service.registry.searchable,
     )

@@ -14,6 +14,7 @@ from fhir_server.interactions.service import Service
 from fhir_server.operations.arguments import arguments
 from fhir_server.operations.diff import diff
 from fhir_server.operations.everything import everything
+from fhir_server.operations.expunge import expunge
 from fhir_server.operations.labels import meta, meta_add, meta_delete
 from fhir_server.operations.lastn import lastn
 from fhir_server.operations.model import Call, Level, Operation, own_resource, text_parameter
@@ -32,6 +33,16 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     Operation("$diff", "Resource-diff", ("system", "instance"), None, diff, own=True),
     Operation("$everything", "Encounter-everything", ("instance",), ("Encounter",), everything, added=_CURSOR),
     Operation("$everything", "Patient-everything", ("instance",), ("Patient",), everything, added=_CURSOR),
+    Operation(
+        "$expunge",
+        "Resource-expunge",
+        ("system", "type", "instance"),
+        None,
+        expunge,
+        affects_state=True,
+        own=True,
+        setting="expunge",
+    ),
     Operation("$lastn", "Observation-lastn", ("type",), ("Observation",), lastn, open=True),
     Operation("$meta", "Resource-meta", ("system", "type", "instance", "version"), None, meta),
     Operation("$meta-add", "Resource-meta-add", ("instance", "version"), None, meta_add, affects_state=True),
@@ -44,7 +55,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
 async def operation(service: Service, request: FhirRequest) -> FhirResponse:
     """`[base]/$name`, `[base]/Type/$name`, `[base]/Type/id/$name`, `[base]/Type/id/_history/version/$name`.
 
-    404 naming an operation that there is not, or not there; 405 for GET on one that changes something.
+    404 naming an operation that there is not, or not there; 403 for one that is switched off, 405 for GET on one that changes something.
     """
     kind, name, version = _about(request.segments)
     level: Level = "version" if version else "instance" if name else "type" if kind else "system"
@@ -52,6 +63,8 @@ async def operation(service: Service, request: FhirRequest) -> FhirResponse:
     found = next((row for row in OPERATIONS if row.name == called and row.answers(level, kind)), None)
     if found is None:
         raise FhirError(404, "not-supported", _refusal(called, level, kind))
+    if not found.allowed(service.options):
+        raise FhirError(403, "forbidden", f"{called} is switched off here (setting rest.{found.setting})")
     if found.affects_state and request.method != "POST":
         said = f"{called} changes what is stored: POST it"
         raise FhirError(405, "not-supported", said, headers={"Allow": "POST"})

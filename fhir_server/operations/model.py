@@ -17,6 +17,7 @@ import msgspec
 
 from fhir_server.http.request import FhirRequest, Pairs
 from fhir_server.http.response import FhirResponse
+from fhir_server.interactions.options import RestOptions
 from fhir_server.interactions.service import Service
 from resources.definitions import load
 from resources.definitions.model import OperationDefinition, OperationParameter, operation_of
@@ -72,7 +73,7 @@ class Operation:
     """`name` with its `$`; `definition`: the id of its OperationDefinition; `own`: this server publishes it, not HL7.
 
     `types` None: every type. `affects_state`: only POST is answered. `added`: parameters beside those of the definition; `open`: parameters
-    that nobody defines are the operation's own business.
+    that nobody defines are the operation's own business. `setting`: the option of RestOptions that allows it; None: always allowed.
     """
 
     name: str
@@ -84,10 +85,15 @@ class Operation:
     own: bool = False
     added: tuple[OperationParameter, ...] = ()
     open: bool = False
+    setting: str | None = None
 
     def answers(self, level: Level, kind: str | None) -> bool:
         """Whether it is answered there."""
         return level in self.levels and (kind is None or self.types is None or kind in self.types)
+
+    def allowed(self, options: RestOptions) -> bool:
+        """Whether the settings allow it."""
+        return self.setting is None or bool(getattr(options, self.setting))
 
     def url(self, base: str) -> str:
         """The canonical URL of its definition."""

@@ -128,7 +128,7 @@ async def test_the_operations_are_those_of_the_operation_table(client):
         "instance": "/{type}/{id}",
         "version": "/{type}/{id}/_history/{version}",
     }
-    for row in OPERATIONS:
+    for row in (row for row in OPERATIONS if row.setting is None):
         for level in row.levels:
             kinds = (None,) if level == "system" else row.types or (None, *DEFINITIONS.resource_types)
             for kind in kinds:
