@@ -225,3 +225,66 @@ def test_no_path_fails_but_by_a_fault(path):
         faults.append(error)
     assert all(fault.status in (400, 422) for fault in faults)
     assert resource == PATIENT
+
+
+NAMES = st.sampled_from(
+    [
+        "name",
+        "given",
+        "period",
+        "start",
+        "extension",
+        "url",
+        "value",
+        "id",
+        "contained",
+        "text",
+        "div",
+        "active",
+        "contact",
+    ]
+)
+NONSENSE = (
+    st.none()
+    | st.booleans()
+    | st.integers(-1, 1)
+    | st.just("x")
+    | st.just([])
+    | st.just({})
+    | st.just([None, 5])
+    | st.just({"x": {}})
+)
+VALUES = st.dictionaries(
+    st.sampled_from(["valueString", "_valueString", "valueHumanName", "valuePeriod", "valueBoolean", "valueDateTime", "valueId", "resource", "part"]),
+    NONSENSE
+    | st.fixed_dictionaries({}, optional={"given": NONSENSE, "period": NONSENSE, "extension": NONSENSE, "resourceType": st.just("Patient") | NONSENSE})
+    | st.lists(st.fixed_dictionaries({"name": NAMES}, optional={"valueString": NONSENSE, "valueHumanName": NONSENSE, "part": NONSENSE}), max_size=3),
+    min_size=1,
+    max_size=2,
+)  # fmt: skip
+INDEXES = st.integers(-1, 2)
+PLACES = st.lists(NAMES | NAMES.map("{}[0]".format), max_size=3).map(lambda steps: ".".join(["Patient", *steps]))
+OPERATIONS = st.one_of(
+    st.fixed_dictionaries({"type": st.just("add"), "path": PLACES, "name": NAMES, "value": VALUES}),
+    st.fixed_dictionaries({"type": st.just("insert"), "path": PLACES, "value": VALUES, "index": INDEXES}),
+    st.fixed_dictionaries({"type": st.just("replace"), "path": PLACES, "value": VALUES}),
+    st.fixed_dictionaries({"type": st.just("delete"), "path": PLACES}),
+    st.fixed_dictionaries({"type": st.just("move"), "path": PLACES, "source": INDEXES, "destination": INDEXES}),
+)
+
+
+@given(st.lists(OPERATIONS, min_size=1, max_size=6))
+def test_no_operation_fails_but_by_a_fault(operations):
+    """Operations are carried out one by one, each on what those before it made, valid or not."""
+    resource = copy.deepcopy(PATIENT)
+    faults = []
+    for operation in operations:
+        before = copy.deepcopy(resource)
+        try:
+            made = patched(resource, parameters(operation))
+        except FhirError as error:
+            faults.append(error)
+            made = resource
+        assert resource == before
+        resource = made
+    assert all(fault.status == 422 for fault in faults)
