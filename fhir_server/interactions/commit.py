@@ -42,16 +42,16 @@ async def commit(
             return await service.store.commit(unit)
         except Conflict as conflict:
             if conflict.reason == "target":
-                await _refuse_unknown(service, unit, places)
+                await refuse_unknown(service, unit, places)
             elif conflict.reason == "referred" and conflict.key is not None:
-                await _refuse_referred(service, unit, conflict.key, narrowing, places)
+                await refuse_referred(service, unit, conflict.key, narrowing, places)
             else:
                 raise
         await asyncio.sleep(0.002 * turn)
     raise contended()
 
 
-async def _refuse_unknown(service: Service, unit: UnitOfWork, places: Sequence[str]) -> None:
+async def refuse_unknown(service: Service, unit: UnitOfWork, places: Sequence[str] = ()) -> None:
     """422 with every place that refers to what is not there; nothing when all is there by now."""
     final = {write.key: write for write in unit.writes}
     issues: list[Issue] = []
@@ -87,8 +87,8 @@ def _expressions(service: Service, write: Put, target: ResourceKey, prefix: str)
     )
 
 
-async def _refuse_referred(
-    service: Service, unit: UnitOfWork, key: ResourceKey, narrowing: Narrowing, places: Sequence[str]
+async def refuse_referred(
+    service: Service, unit: UnitOfWork, key: ResourceKey, narrowing: Narrowing, places: Sequence[str] = ()
 ) -> None:
     """409 naming who refers to what would be deleted; nothing when nobody does by now."""
     written = [write.key for write in unit.writes]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from fhir_server.http.response import FhirResponse, validators
+from fhir_server.interactions.commit import commit
 from fhir_server.interactions.conditions import current_version, precondition_failed, retried
 from fhir_server.interactions.prepare import checked, put, require_whole
 from fhir_server.interactions.service import Service
@@ -68,7 +69,7 @@ async def _changed(service: Service, call: Call, merge: Merge) -> FhirResponse:
         require_whole(resource)
         checked(service.preparer, resource)
         write = put(service.preparer, resource, call.key, "PUT", expected=stored.version)
-        (done,) = await service.store.commit(UnitOfWork((write,)))
+        (done,) = await commit(service, UnitOfWork((write,)), call.request.narrowing)
         return _told(decode(done.body)["meta"], (("Location", location(service.base, done)), *validators(done)))
 
     if if_match is None:

@@ -12,16 +12,22 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from fhir_server.http.response import FhirResponse
-from fhir_server.interactions.prepare import checked, require_same_id, require_whole
+from fhir_server.interactions.commit import refuse_referred, refuse_unknown
+from fhir_server.interactions.links import require_literal
+from fhir_server.interactions.prepare import checked, put, require_same_id, require_whole
 from fhir_server.interactions.service import Service
 from fhir_server.interactions.update import preconditions, require_known
 from fhir_server.operations.answers import answered
 from fhir_server.operations.model import Call
+from fhir_server.storage.port import Delete, UnitOfWork
 from resources.errors import FhirError, Issue, outcome
-from resources.model import Resource
+from resources.model import Resource, ResourceKey
+from resources.validation import status_of
 
 _BASE: Final = "http://hl7.org/fhir/StructureDefinition/"
 _MODES: Final = ("create", "update", "delete")
+_BUSINESS: Final = 422
+"""The status of faults that leave the structure whole."""
 _FOUND_NOTHING: Final = Issue("information", "informational", "No fault was found.")
 
 
@@ -59,11 +65,21 @@ async def _content(service: Service, call: Call, mode: str | None) -> list[Issue
         said = f"the resource is no {call.type}, which the URL names"
         return [Issue("error", "invalid", said, ("resourceType",))]
     issues = _faults(lambda: checked(service.preparer, resource))
+    if mode is not None and (not issues or status_of(issues) == _BUSINESS):
+        issues += _faults(lambda: require_literal(service, call.request, resource))
+        issues += await _awaited(_targets(service, call, resource))
     if mode == "update":
         issues += _faults(lambda: require_same_id(resource, call.key))
         issues += _faults(lambda: require_whole(resource))
         issues += await _awaited(_writable(service, call))
     return issues + _unchecked(call, resource)
+
+
+async def _targets(service: Service, call: Call, resource: Resource) -> None:
+    """What the setting rest.referential_integrity asks of references; raises FhirError."""
+    if service.options.referential_integrity:
+        key = ResourceKey(resource["resourceType"], call.id or service.new_id())
+        await refuse_unknown(service, UnitOfWork((put(service.preparer, resource, key, "PUT"),)))
 
 
 async def _writable(service: Service, call: Call) -> None:
@@ -81,6 +97,9 @@ async def _deletion(service: Service, call: Call) -> list[Issue]:
     if stored is None or stored.deleted:
         said = f"{call.key} is not there: deleting it would change nothing"
         issues.append(Issue("warning", "not-found", said))
+    elif service.options.referential_integrity:
+        unit = UnitOfWork((Delete(call.key),))
+        issues += await _awaited(refuse_referred(service, unit, call.key, call.request.narrowing))
     return issues
 
 

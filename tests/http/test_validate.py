@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from resources.definitions import load
-from tests.http.conftest import FHIR, issue_of, made
+from tests.http.conftest import FHIR, issue_of, made, serving
 
 pytestmark = pytest.mark.anyio
 FAULTS = json.loads((Path(__file__).parents[1] / "cases" / "validation_faults.json").read_text("utf-8"))
@@ -143,3 +143,24 @@ async def test_a_call_that_cannot_be_carried_out_is_named(client, url, body, cod
 
 async def test_what_is_no_json_is_400(client):
     assert (await client.post("Patient/$validate", content=b"{", headers=FHIR)).status_code == 400
+
+
+async def test_references_are_judged_as_a_write_judges_them(tmp_path, patient):
+    async with serving(tmp_path, referential_integrity=True) as client:
+        about = {"resourceType": "Basic", "code": {"text": "x"}, "subject": {"reference": "Patient/nobody"}}
+        fault = [("error", "not-found", "Basic.subject.reference")]
+        assert await asked(client, "Basic/$validate", about) == FINE
+        assert await asked(client, "Basic/$validate?mode=create", about) == fault
+        assert await asked(client, "Basic/b/$validate?mode=update", {**about, "id": "b"}) == fault
+        stored = await made(client, patient)
+        url = f"Patient/{stored['id']}/$validate?mode=delete"
+        assert (await client.get(url)).json()["issue"][0]["severity"] == "information"
+        await made(client, {**about, "subject": {"reference": f"Patient/{stored['id']}"}})
+        assert issue_of(await client.get(url))["code"] == "conflict"
+
+
+async def test_a_conditional_reference_is_told_as_a_write_tells_it(client):
+    about = {"resourceType": "Basic", "code": {"text": "x"}, "subject": {"reference": "Patient?name=x"}}
+    refused = await client.post("Basic", content=json.dumps(about), headers=FHIR)
+    told = await client.post("Basic/$validate?mode=create", content=json.dumps(about), headers=FHIR)
+    assert told.json()["issue"] == refused.json()["issue"]
