@@ -1,1 +1,1 @@
-"""Who may do what: SMART on FHIR authorization. Nothing is built yet; the server runs on loopback with `--auth off` only."""
+"""Who may do what: a SMART App Launch 2.2 authorization server, and access as a predicate of every query."""
