@@ -276,3 +276,14 @@ async def test_a_resource_on_which_it_cannot_be_evaluated_is_refused_by_its_name
         assert (await put(client, {**PATIENT, "name": [{"given": ["Ann"]}]})).status_code == 201
         answer = await put(client, {**PATIENT, "name": [{"given": ["Ann", "Eve"]}]})
         assert (answer.status_code, "'eye-colour'" in answer.text) == (422, True)
+
+
+async def test_the_openapi_document_has_a_parameter_as_soon_as_it_is_usable(tmp_path):
+    url = "https://fhir.example.org/openapi/Patient.json"
+    async with serving(tmp_path) as client:
+        assert (await put(client, parameter())).status_code == 201
+        assert "eye-colour" not in (await client.get(url)).json()["components"]["parameters"]
+        assert (await client.post("SearchParameter/eyes/$reindex")).status_code == 202
+        while work(tmp_path):
+            pass
+        assert "eye-colour" in (await client.get(url)).json()["components"]["parameters"]
