@@ -145,10 +145,11 @@ def replace(place: Place, name: str, pair: Pair) -> None:
     if place.at is not None:
         _put_item(place.holder, name, place.at, pair)
         return
-    members = list(place.holder.items())
-    renamed = {place.name: name, f"_{place.name}": f"_{name}"}
-    place.holder.clear()
-    place.holder.update((renamed.get(key, key), value) for key, value in members)
+    if name != place.name:
+        members = list(place.holder.items())
+        renamed = {place.name: name, f"_{place.name}": f"_{name}"}
+        place.holder.clear()
+        place.holder.update((renamed.get(key, key), value) for key, value in members)
     put_pair(place.holder, name, pair)
 
 
