@@ -79,7 +79,7 @@ def presented(response: FhirResponse, accept: str | None, named: str | None) -> 
     if not response.body:
         return response, "json"
     binary = decode(response.body)
-    content_type = binary["contentType"]
+    content_type = binary.get("contentType", _UNKNOWN)  # it may be absent for a reason
     wanted = binary_format(accept, named, content_type)
     if wanted is not None:
         return response, wanted

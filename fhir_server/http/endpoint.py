@@ -14,7 +14,7 @@ from fhir_server.http import binary
 from fhir_server.http.errors import error_response, unexpected_response
 from fhir_server.http.middleware import send_response
 from fhir_server.http.negotiation import Format, preferences, require_plain, response_format, sent_format, truth
-from fhir_server.http.rendering import rendered, scope_format
+from fhir_server.http.rendering import rendered, told
 from fhir_server.http.request import FhirRequest, Pairs, Payload, query_pairs, split_general
 from fhir_server.http.routes import Route, RouteTable, route_of
 from fhir_server.interactions.body import read_resource
@@ -34,7 +34,7 @@ class FhirEndpoint:
         """Answer one request."""
         method: str = scope["method"]
         reading = method in ("GET", "HEAD")
-        wanted: Format | None = None
+        wanted: Format = "json"
         pretty = False
         try:
             service: Service = scope["app"].state.service
@@ -64,15 +64,14 @@ class FhirEndpoint:
             response = await route.interaction(service, request)
             if raw:
                 response, wanted = binary.presented(response, headers.get("accept"), named)
+            if wanted != "json" or pretty:
+                response = await rendered(response, wanted, pretty=pretty, reading=reading)
         except FhirError as error:
-            response = error_response(error)
+            response = await told(error_response(error), scope, pretty=pretty)
         except ClientDisconnect:
             return
         except Exception as error:  # noqa: BLE001  (the last line: whatever it is, the client gets an OperationOutcome)
-            response = unexpected_response(error, scope.get("request_id", ""))
-        if wanted != "json" or pretty:
-            wanted = wanted or scope_format(scope)
-            response = await rendered(response, wanted, pretty=pretty, reading=reading)
+            response = await told(unexpected_response(error, scope.get("request_id", "")), scope, pretty=pretty)
         await send_response(response, send, head=method == "HEAD")
 
     def _route(self, service: Service, scope: Scope, method: str) -> tuple[Route, tuple[str, ...]]:

@@ -18,7 +18,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fhir_server.http.errors import error_response
-from fhir_server.http.rendering import rendered, scope_format
+from fhir_server.http.rendering import told
 from fhir_server.http.response import FhirResponse
 from resources.errors import FhirError
 
@@ -54,6 +54,7 @@ async def send_response(response: FhirResponse, send: Send, *, head: bool = Fals
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
     if response.body:
         headers.append((b"content-type", response.content_type.encode("latin-1")))
+    if response.body or response.status == 304:  # noqa: PLR2004
         headers.append((b"vary", b"Accept"))
     if response.status not in (204, 304):
         headers.append((b"content-length", b"%d" % len(response.body)))
@@ -63,8 +64,7 @@ async def send_response(response: FhirResponse, send: Send, *, head: bool = Fals
 
 async def send_error(error: FhirError, scope: Scope, send: Send) -> None:
     """Answer a request that went no further with its OperationOutcome."""
-    response = await rendered(error_response(error), scope_format(scope), pretty=False, reading=False)
-    await send_response(response, send, head=scope["method"] == "HEAD")
+    await send_response(await told(error_response(error), scope), send, head=scope["method"] == "HEAD")
 
 
 def request_id(app: ASGIApp) -> ASGIApp:

@@ -14,7 +14,6 @@ from urllib.parse import unquote_plus
 import msgspec
 from starlette.types import Scope
 
-from fhir_server.http.errors import error_response
 from fhir_server.http.negotiation import Format, fault_format
 from fhir_server.http.response import FHIR_JSON, FhirResponse
 from fhir_server.interactions.pace import pacer
@@ -28,31 +27,38 @@ _DEEPEST: Final = 1_000_000
 """Levels of an answer: a resource was held to the limit when it came, the Bundles around it add some."""
 
 
-def scope_format(scope: Scope) -> Format:
-    """The format of an OperationOutcome for a request that was not understood far enough to negotiate."""
-    accept = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), None)
-    named = _FORMAT.search(scope["query_string"])
-    return fault_format(accept, unquote_plus(named[1].decode("latin-1")) if named is not None else None)
-
-
 async def rendered(response: FhirResponse, wanted: Format, *, pretty: bool, reading: bool) -> FhirResponse:
-    """The answer in the format `wanted`, indented when `pretty`; what has no body, or is no FHIR, as it is."""
+    """The answer in the format `wanted`, indented when `pretty`; what has no body, or is no FHIR, as it is.
+
+    Raises FhirError 406 for what the format cannot carry, when it answers a request that only was `reading`.
+    """
     if not response.body or response.content_type != FHIR_JSON:
         return response
     if wanted == "json":
         return replace(response, body=msgspec.json.format(response.body, indent=2)) if pretty else response
     try:
         return await _as_xml(response, pretty=pretty)
-    except FhirError as error:
-        if not reading or response.status >= 400:  # noqa: PLR2004
-            return response
-        return await _as_xml(error_response(error), pretty=pretty)
+    except FhirError:
+        if reading:
+            raise
+        return response
+
+
+async def told(outcome: FhirResponse, scope: Scope, *, pretty: bool = False) -> FhirResponse:
+    """An OperationOutcome in the format that the request asks for, however little of it was understood."""
+    accept = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), None)
+    named = _FORMAT.search(scope["query_string"])
+    wanted = fault_format(accept, unquote_plus(named[1].decode("latin-1")) if named is not None else None)
+    return await rendered(outcome, wanted, pretty=pretty, reading=False)
 
 
 async def _as_xml(response: FhirResponse, *, pretty: bool) -> FhirResponse:
     pace = pacer()
     parts = []
-    for part in xml_format.pieces(decode(response.body, limit_depth=_DEEPEST), indent=pretty):
-        parts.append(part.encode())
-        await pace()
+    try:
+        for part in xml_format.pieces(decode(response.body, limit_depth=_DEEPEST), indent=pretty):
+            parts.append(part.encode())
+            await pace()
+    except RecursionError:  # the limit of nesting was set very high
+        raise FhirError(406, "not-supported", "the answer is nested too deeply for XML; ask for JSON") from None
     return replace(response, body=b"".join(parts), content_type=FHIR_XML)

@@ -242,3 +242,10 @@ async def test_compressed_content_is_refused(client):
 async def test_a_conditional_create_takes_raw_content(client):
     headers = {"Content-Type": "text/plain", "If-None-Exist": "_id=nobody"}
     assert (await client.post("Binary", content=b"x", headers=headers)).status_code == 201
+
+
+async def test_a_content_type_that_is_absent_for_a_reason_is_told_as_unknown(client):
+    reason = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}
+    binary = await made(client, {"resourceType": "Binary", "_contentType": {"extension": [reason]}, "data": "aGk="})
+    answer = await client.get(f"Binary/{binary['id']}")
+    assert (answer.content, answer.headers["content-type"]) == (b"hi", "application/octet-stream")

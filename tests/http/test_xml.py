@@ -259,6 +259,33 @@ async def test_what_xml_cannot_carry_is_406_to_a_reader_and_json_to_a_writer(cli
     assert "U+FFFE" in read(answer)["issue"][0]["diagnostics"]
 
 
+async def test_a_failure_of_the_server_is_told_in_xml(client, monkeypatch):
+    def broken(*_, **__):
+        raise ValueError("secret")
+
+    monkeypatch.setattr("fhir_server.http.endpoint.rendered", broken)
+    answer = await client.get("metadata", headers=XML)
+    assert (answer.status_code, read(answer)["issue"][0]["code"]) == (500, "exception")
+    assert "secret" not in answer.text
+
+
+async def test_an_answer_too_deep_for_xml_is_406(tmp_path):
+    def nested(levels):
+        inner = {"url": "x", "valueCode": "c"}
+        for _ in range(levels):
+            inner = {"url": "x", "extension": [inner]}
+        return json.dumps({"resourceType": "Patient", "extension": [inner]})
+
+    async with serving(tmp_path, nesting_limit=1000, invariants=False) as client:
+        for levels, status in ((100, 200), (330, 406)):
+            name = (await client.post("Patient", content=nested(levels), headers=FHIR)).json()["id"]
+            answer = await client.get(f"Patient/{name}", headers=XML)
+            assert answer.status_code == status
+            assert decode(answer.content, limit_depth=1000)["resourceType"] == (
+                "Patient" if status == 200 else "OperationOutcome"
+            )
+
+
 async def test_the_statement_tells_both_formats(client):
     assert {"json", "xml"} <= set((await client.get("metadata")).json()["format"])
 
