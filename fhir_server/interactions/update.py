@@ -11,6 +11,7 @@ Specification: https://hl7.org/fhir/R4/http.html#update, #upsert, #cond-update
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from fhir_server.http.request import FhirRequest, Pairs, refuse_parameters
 from fhir_server.http.response import FhirResponse
@@ -32,6 +33,8 @@ from fhir_server.storage.port import Conflict, Guard, UnitOfWork
 from resources.errors import FhirError
 from resources.model import Resource, ResourceKey
 from search.narrowing import Narrowing
+
+_WHAT: Final = "the conditional update"
 
 
 async def update(service: Service, request: FhirRequest) -> FhirResponse:
@@ -83,8 +86,11 @@ class Meant:
 async def meaning(
     service: Service, kind: str, criteria: Pairs, resource: Resource, headers: Mapping[str, str], narrowing: Narrowing
 ) -> Meant:
-    """Look up what a conditional update of `resource` is about; FhirError 400, 405, 409 or 412 when it cannot be done."""
-    found = await find(service, kind, criteria, narrowing, "the conditional update")
+    """Look up what a conditional update of `resource` is about; FhirError 400, 405, 409 or 412 when it cannot be done.
+
+    Raises Conflict when what is stored changed meanwhile.
+    """
+    found = await find(service, kind, criteria, narrowing, _WHAT)
     match, given = found.match, resource.get("id")
     if match is not None:
         if given not in (None, match.key.id):
@@ -98,6 +104,8 @@ async def meaning(
         require_same_id(resource, key)
         stored = await service.store.read(key, narrowing)
         if stored is not None and not stored.deleted:
+            if (await find(service, kind, criteria, narrowing, _WHAT)).match is not None:
+                raise Conflict("guard", key)  # it was written between the two looks
             said = f"{key} exists, and the criteria do not match it"
             raise FhirError(409, "conflict", said, expression=f"{kind}.id")
         await require_known(service, key, narrowing)

@@ -47,6 +47,12 @@ NAMES = [
     "ifNoneExist", "ifMatch", "ifNoneMatch", "response", "link", "type", "total", "div", "system", "unit", "tag", "versionId", "lastUpdated", "", "\x00",
     "given", "component", "deceasedBoolean", "deceasedDateTime", "multipleBirthInteger", "$ref", "__class__", "a.b", "name[0]", "Ünicode",
 ]  # fmt: skip
+PATCHES: list[dict[str, Any]] = [
+    {"resourceType": "Binary", "contentType": "application/json-patch+json", "data": "W3sib3AiOiJhZGQiLCJwYXRoIjoiL2xhbmd1YWdlIiwidmFsdWUiOiJ4In1d"},
+    {"resourceType": "Parameters", "parameter": [{"name": "operation", "part": [
+        {"name": "type", "valueCode": "add"}, {"name": "path", "valueString": "Patient"}, {"name": "name", "valueString": "language"}, {"name": "value", "valueCode": "x"}]}]},
+    {"resourceType": "Parameters", "parameter": [{"name": "operation", "part": [{"name": "type", "valueCode": "delete"}, {"name": "path", "valueString": "Patient.name"}]}]},
+]  # fmt: skip
 ENTRY_URLS = [
     "Patient", "Patient/fuzz", "Patient/fuzz?x=y", "Patient?identifier=s|v", "Observation", "Patient/", "", "/", "?", "metadata", "_history", "Patient/_search",
     "Patient/fuzz/_history", "Patient/fuzz/_history/1", "Patient/fuzz/_history/0", f"{BASE}/Patient", f"{BASE}/Patient/fuzz", BASE, "http://elsewhere/fhir/Patient",
@@ -201,18 +207,31 @@ class Fuzz:
             resource = self.resource(rng)
             method = rng.choice(["POST", "POST", "PUT", "GET", "DELETE", "HEAD", "PATCH"])
             kind = resource["resourceType"]
-            url = rng.choice(ENTRY_URLS) if rng.random() < 0.3 else kind if method == "POST" else f"{kind}/fuzz"
+            url = (
+                kind
+                if method == "POST"
+                else rng.choice([f"{kind}/fuzz", f"{kind}/fuzz", f"{kind}?_id=fuzz", f"{kind}?_id=none"])
+            )
+            url = rng.choice(ENTRY_URLS) if rng.random() < 0.3 else url
             entry: dict[str, Any] = {"request": {"method": method, "url": url}}
             if method in ("POST", "PUT", "PATCH"):
                 resource["id"] = "fuzz"
-                entry["resource"] = resource
+                entry["resource"] = (
+                    deepcopy(rng.choice(PATCHES)) if method == "PATCH" and rng.random() < 0.8 else resource
+                )
             if rng.random() < 0.5:
                 entry["fullUrl"] = rng.choice([rng.choice(STRINGS), "urn:uuid:6ba7b810-9dad-11d1-80b4-00c04fd430c8"])
             if rng.random() < 0.2:
                 name = rng.choice(["ifMatch", "ifNoneExist", "ifNoneMatch", "ifModifiedSince"])
                 entry["request"][name] = rng.choice(list(chain(*HEADERS.values()))).decode("latin-1")
+            if rng.random() < 0.3:
+                entry["response"] = {"status": "200"}
             entries.append(entry)
-        return {"resourceType": "Bundle", "type": rng.choice(["batch", "transaction"]), "entry": entries}
+        return {
+            "resourceType": "Bundle",
+            "type": rng.choice(["batch", "transaction", "transaction", "history"]),
+            "entry": entries,
+        }
 
     def body(self, rng: Random, resource: dict[str, Any]) -> bytes:
         """The resource with a few changes, encoded; sometimes with changed bytes."""
