@@ -6,7 +6,7 @@ satisfies the criteria of a conditional create, update or patch: a search afterw
 Specification: https://hl7.org/fhir/R4/http.html#trules
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from fhir_server.interactions.aims import Aim
@@ -43,30 +43,41 @@ async def require_apart(aims: Sequence[Aim], puts: Mapping[int, Put], now: int, 
     conditional = [aim for aim in aims if aim.guard is not None and aim.resource is not None]
     if not conditional:
         return
-    by_type: dict[str, list[int]] = {}
-    by_code: dict[tuple[str, str], list[int]] = {}
-    for index, put in puts.items():
-        by_type.setdefault(put.key.type, []).append(index)
-        for code in {token.code for token in put.entries.tokens}:
-            by_code.setdefault((put.key.type, code), []).append(index)
+    written = _Written(puts)
     left = _MOST
     for aim in conditional:
         assert aim.guard is not None
-        kind, where = aim.guard.query.type, aim.guard.query.where
-        codes = _codes(where)
-        others: Collection[int] = by_type.get(kind, ())
-        if codes is not None:
-            others = sorted({index for code in codes for index in by_code.get((kind, code), ())})
+        where = aim.guard.query.where
+        others = written.candidates(aim.guard.query.type, where)
         left -= len(others)
         if left < 0:
-            raise at(
-                aim.entry, 413, "too-costly", "the Bundle has too many criteria for its many resources", _place(aim)
-            )
+            said = "the Bundle has too many criteria for its many resources"
+            raise at(aim.entry, 413, "too-costly", said, _place(aim))
         for index in others:
             if index != aim.entry.index and _satisfies(aim, where, puts[index], now):
                 said = f"the resource of entry {index} satisfies the criteria of entry {aim.entry.index}"
                 raise at(aim.entry, 400, "duplicate", said, _place(aim))
             await pace()
+
+
+class _Written:
+    """The resources that a Bundle writes, by type and by the codes of their tokens."""
+
+    def __init__(self, puts: Mapping[int, Put]) -> None:
+        self._by_type: dict[str, list[int]] = {}
+        self._by_code: dict[tuple[str, str], list[int]] = {}
+        for index, put in puts.items():
+            self._by_type.setdefault(put.key.type, []).append(index)
+            for code in {token.code for token in put.entries.tokens}:
+                self._by_code.setdefault((put.key.type, code), []).append(index)
+
+    def candidates(self, kind: str, where: Node) -> Sequence[int]:
+        """Entries whose resources may satisfy the node: those with one of the codes of its most selective token, else all of the type."""
+        found: Sequence[int] = self._by_type.get(kind, ())
+        for codes in _codes(where):
+            chosen = sorted({index for code in codes for index in self._by_code.get((kind, code), ())})
+            found = min(found, chosen, key=len)
+        return found
 
 
 def _satisfies(aim: Aim, where: Node, put: Put, now: int) -> bool:
@@ -76,14 +87,14 @@ def _satisfies(aim: Aim, where: Node, put: Put, now: int) -> bool:
         raise at(aim.entry, error.status, error.issues[0].code, error.issues[0].diagnostics, _place(aim)) from None
 
 
-def _codes(where: Node) -> tuple[str, ...] | None:
-    """Codes of which whatever satisfies the node has one; None where it says nothing of the kind."""
+def _codes(where: Node) -> Iterator[tuple[str, ...]]:
+    """For each token that must match, the codes of which whatever satisfies the node has one."""
     match where:
-        case Match(test=TokenTest(codes=codes)):
-            return codes
+        case Match(test=TokenTest(codes=codes)) if codes is not None:
+            yield codes
         case And(parts):
-            return next((codes for part in parts if (codes := _codes(part)) is not None), None)
-    return None
+            for part in parts:
+                yield from _codes(part)
 
 
 def _place(aim: Aim) -> str:

@@ -310,6 +310,11 @@ async def test_endless_comparisons_are_refused(client, mark, monkeypatch):
     answer = await send(client, *entries)
     assert (answer.status_code, issue_of(answer)["code"]) == (413, "too-costly")
     assert len(await done(client, *entries[:3])) == 3
+    by_two = [
+        entry("POST", "Patient", identified(f"{mark}-b{n}", gender="male"), ifNoneExist=f"gender=male&{condition(f'{mark}-b{n}')}")
+        for n in range(8)
+    ]  # fmt: skip
+    assert len(await done(client, *by_two)) == 8, "the rarest code of the criteria counts"
 
 
 # ---- races
