@@ -50,6 +50,10 @@ SHAPES = {
     "{patient}/_history": "sqlite_autoindex_history_1 (rid=?",
     "Observation/_history?_count=20": "history_type_updated (type=?",
     "_history?_count=20": "resource_updated",
+    "Observation/_history?_at=2100&_count=20": "history_type_updated (type=?",
+    "_history?_list=plans&_count=20": "reference_rid (rid=? AND param=?",
+    "Observation/$lastn?patient={patient}&category=laboratory": "PRIMARY KEY (param=? AND target=?)",
+    "Patient/$meta": "PRIMARY KEY (param=?)",
 }
 WALKED_IN_ORDER = {"_history?_count=20": ("resource_updated", "history_updated")}
 
@@ -137,6 +141,9 @@ async def places(client):
     tested = f"Patient?_has:Observation:patient:category=laboratory&_has:Observation:patient:code={WEIGHT}&_count=1"
     found = (await client.get(tested)).json()["entry"][0]["resource"]
     one = next(one for one in found["identifier"] if "value" in one)
+    item = {"item": {"reference": f"Patient/{found['id']}"}}
+    listed = {"resourceType": "List", "id": "plans", "status": "current", "mode": "working", "entry": [item]}
+    assert (await client.put("List/plans", content=json.dumps(listed), headers=FHIR)).status_code == 201
     identifier = quote(f"{one['system']}|{one['value']}", safe="")
     return {"patient": f"Patient/{found['id']}", "identifier": identifier, "code": WEIGHT}
 
