@@ -49,6 +49,13 @@ def test_the_two_formats_say_the_same(json, xml):
     assert spelled(decode(encode(resource, indent=True))) == spelled(resource)
 
 
+@pytest.mark.parametrize(("json", "xml"), list(pairs()))
+def test_it_is_the_same_however_the_body_is_cut(json, xml, monkeypatch):
+    for size in (1, 2, 7):
+        monkeypatch.setattr("resources.xml_format.reader._PIECE", size)
+        assert spelled(decode(xml.encode())) == spelled(from_json(json.encode()))
+
+
 def test_members_come_in_the_order_of_the_definitions():
     resource = from_json(b'{"gender":"male","name":[{"family":"x","use":"usual"}],"id":"a","resourceType":"Patient"}')
     assert list(decode(encode(resource))) == ["resourceType", "id", "name", "gender"]
