@@ -7,6 +7,7 @@ Specification: https://hl7.org/fhir/R4/http.html#concurrency, #ccreate
 """
 
 import asyncio
+import random
 import re
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -67,7 +68,8 @@ async def retried(attempt: Callable[[], Awaitable[_T]]) -> _T:
         try:
             return await attempt()
         except Conflict:
-            await asyncio.sleep(0.002 * turn)
+            # apart by chance: those that lost together would lose together again
+            await asyncio.sleep(random.uniform(0, 0.002 * 2**turn))  # noqa: S311
     raise contended()
 
 

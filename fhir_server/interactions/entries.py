@@ -17,6 +17,7 @@ from fhir_server.http.request import FhirRequest, Pairs, query_pairs, split_gene
 from fhir_server.http.response import FhirResponse
 from fhir_server.http.routes import shape_of
 from fhir_server.interactions.criteria import parsed
+from fhir_server.interactions.search import chosen_types
 from fhir_server.interactions.service import Service
 from resources.errors import FhirError, Issue
 from resources.model import Resource, is_id
@@ -35,6 +36,7 @@ _CONDITIONAL: Mapping[str, tuple[str, ...]] = {
 }
 _READABLE = frozenset(
     {
+        "/",
         "/metadata",
         "/{type}",
         "/{type}/{id}",
@@ -186,11 +188,12 @@ def require_form(service: Service, entry: Entry) -> None:
 
 def require_understood(service: Service, entry: Entry) -> None:
     """400 for a search that cannot be understood: it fails a transaction before anything is written."""
-    if entry.method not in ("GET", "HEAD") or len(entry.segments) != 1 or entry.segments[0] not in service.types:
+    if entry.method not in ("GET", "HEAD") or entry.segments[1:] or not service.types.issuperset(entry.segments):
         return
     try:
         query, _, _ = split_general(entry.query)
-        parsed(service, entry.segments[0], query, "strict", service.now())
+        kinds = entry.segments[0] if entry.segments else chosen_types(service, tuple(sorted(service.types)), query)
+        parsed(service, kinds, query, "strict", service.now())
     except FhirError as error:
         raise at(entry, error.status, error.issues[0].code, error.issues[0].diagnostics, ".request.url") from None
 

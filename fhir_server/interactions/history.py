@@ -19,8 +19,9 @@ from fhir_server.http.response import FhirResponse, etag
 from fhir_server.interactions.service import Service
 from fhir_server.storage.port import HistoryPage, HistoryQuery, Stored
 from resources.errors import FhirError, Issue, outcome
-from resources.model import instant, is_id
+from resources.model import ResourceKey, instant, is_id
 from search.bundle import Cursor, scope
+from search.narrowing import Narrowing
 from search.results import CURSOR
 from search.values import time_range
 
@@ -55,8 +56,8 @@ async def history(service: Service, request: FhirRequest) -> FhirResponse:
         total=name is not None or count == 0,
     )
     page = await service.store.history(asked, request.narrowing)
-    if name is not None and not page.versions and (not given.keys() - {"_count"} or not is_id(name)):
-        raise FhirError(404, "not-found", f"{kind}/{name} is not known")
+    if kind is not None and name is not None and not page.versions:
+        await _require_known(service, ResourceKey(kind, name), request.narrowing)
     url = _url(service, request, given)
     links = [("self", url)]
     if count and page.more:
@@ -65,6 +66,11 @@ async def history(service: Service, request: FhirRequest) -> FhirResponse:
         links.append(("next", _url(service, request, after)))
     shown = page if count else HistoryPage((), page.total, more=False, created=())
     return FhirResponse(200, history_bundle(service.base, shown, links, ignored))
+
+
+async def _require_known(service: Service, key: ResourceKey, narrowing: Narrowing) -> None:
+    if await service.store.read(key, narrowing) is None:
+        raise FhirError(404, "not-found", f"{key} is not known")
 
 
 def history_bundle(base: str, page: HistoryPage, links: Sequence[tuple[str, str]], issues: Sequence[Issue]) -> bytes:

@@ -56,7 +56,7 @@ async def _search(
 ) -> FhirResponse:
     pairs = _pairs(request, service.options.parameter_limit)
     if not isinstance(kinds, str):
-        kinds = _chosen(service, kinds, pairs)
+        kinds = chosen_types(service, kinds, pairs)
     handling: Handling = "lenient" if request.prefer.lenient else "strict"
     now = service.now()
     asked = parsed(service, kinds, pairs, handling, now)
@@ -93,7 +93,7 @@ def rewritten_all(query: Query, narrowing: Narrowing) -> Query:
     return replace(one, others=tuple(rewrite(other, narrowing) for other in query.others)) if query.others else one
 
 
-def _chosen(service: Service, kinds: tuple[str, ...], pairs: Pairs) -> tuple[str, ...]:
+def chosen_types(service: Service, kinds: tuple[str, ...], pairs: Pairs) -> tuple[str, ...]:
     """Of the types that could be searched those that `_type` names; all without it."""
     named = [value for name, value in pairs if name == TYPES and value]
     if not named:

@@ -3,7 +3,7 @@
 Rules: interactions are functions of (Service, FhirRequest); they hold no state and read no setting but these.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from fhir_server.http.request import FhirRequest
@@ -30,7 +30,7 @@ class Service:
     options: RestOptions
     base: str
     aliases: tuple[str, ...]
-    types: Collection[str]
+    types: frozenset[str]
     store: ResourceStore
     definitions: Definitions
     registry: Registry

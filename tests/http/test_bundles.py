@@ -224,6 +224,7 @@ NEW = {"resourceType": "Patient"}
         pytest.param([entry("DELETE", "Patient?_count=1")], 400, "Bundle.entry[1]", id="conditional delete without criteria"),
         pytest.param([entry("PATCH", "Patient/1", NEW)], 400, "Bundle.entry[1].resource.resourceType", id="PATCH with no patch"),
         pytest.param([entry("GET", "Nonsense/1")], 400, "Bundle.entry[1].request.url", id="an unknown type"),
+        pytest.param([entry("GET", "?_type=Patient&nonsense=1")], 400, "Bundle.entry[1].request.url", id="a bad system search"),
         pytest.param([entry("GET", "Patient?nonsense=1")], 400, "Bundle.entry[1].request.url", id="a bad search"),
         pytest.param(
             [entry("GET", "http://elsewhere.example.org/Patient/1")], 400, "Bundle.entry[1].request.url", id="elsewhere"
@@ -301,6 +302,19 @@ async def test_batch_entries_fail_one_by_one(client, mark, patient):
         failed = item["response"]["status"] >= "4"
         assert ("outcome" in item["response"]) == failed
     assert got[1]["response"]["outcome"]["issue"][0]["expression"] == ["Bundle.entry[1].resource.surprise"]
+
+
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+async def test_an_entry_may_search_several_types(client, mark, patient, kind):
+    got = await done(
+        client,
+        entry("POST", "Patient", identified(mark)),
+        entry("GET", f"?_type=Patient,Practitioner&identifier=urn:test|{mark}"),
+        kind=kind,
+    )
+    assert statuses(got) == ["201", "200"]
+    found = got[1]["resource"]
+    assert (found["type"], found["total"]) == ("searchset", 1)
 
 
 async def test_entries_of_a_batch_may_not_refer_to_each_other(client, patient):
