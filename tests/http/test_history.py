@@ -38,8 +38,9 @@ async def test_the_history_of_a_resource_tells_every_version_newest_first(client
     assert len(set(times)) == 4
 
 
-async def test_the_history_of_what_never_was_is_404(client):
-    assert (await client.get("Patient/never/_history")).status_code == 404
+@pytest.mark.parametrize("query", ["", "?_since=2020", "?_at=2020", "?_list=x", "?_count=0"])
+async def test_the_history_of_what_never_was_is_404(client, query):
+    assert (await client.get(f"Patient/never/_history{query}")).status_code == 404
 
 
 @pytest.mark.parametrize("level", ["Patient/{id}/_history", "Patient/_history", "_history"])
