@@ -136,7 +136,7 @@ FAULTS = [
     pytest.param((SqliteStore, "search"), id="a search"),
     pytest.param((SqliteStore, "commit"), id="a write"),
     pytest.param((SqliteStore, "history"), id="a history"),
-    pytest.param((Writer, "commit_all"), id="a commit"),
+    pytest.param((Writer, "_statements"), id="a commit"),
     pytest.param((Admission, "refusal"), id="a layer around the interactions"),
 ]
 
@@ -144,8 +144,6 @@ FAULTS = [
 @pytest.mark.anyio
 @pytest.mark.parametrize("broken", FAULTS)
 async def test_no_fault_of_the_server_tells_of_the_record_it_failed_on(tmp_path, logged, monkeypatch, broken):
-    if broken[0] is Writer:  # a thread that ends does not answer: the fault belongs inside it
-        broken = (Writer, "_transaction")
     configure_logging("debug", "json")
     async with running(tmp_path, log_level="debug", log_format="json") as client:
         await client.put(f"Patient/{MARK}", content=BODY, headers=FHIR)

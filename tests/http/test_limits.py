@@ -143,14 +143,14 @@ async def test_a_read_beyond_its_deadline_is_503_and_its_statement_ends(tmp_path
 
 async def test_a_write_beyond_its_deadline_says_that_its_outcome_is_not_known(tmp_path, monkeypatch):
     free = threading.Event()
-    whole = Writer._commit
+    end = Writer._end_transaction
 
-    def held(writer, gather):
+    def held(writer):
         free.wait(10)
-        return whole(writer, gather)
+        end(writer)
 
     async with running(tmp_path, rest=QUIET, limits=HttpLimits(deadline=0.3)) as client:
-        monkeypatch.setattr(Writer, "_commit", held)
+        monkeypatch.setattr(Writer, "_end_transaction", held)
         tasks = []
         for name in ("begun", "waiting"):
             body = json.dumps({**PATIENT, "id": name})

@@ -147,9 +147,10 @@ class Writer:
             self._apart_until = time.monotonic() + _APART
             self._jobs.put(partial(self._round_apart, loop))
         else:
+            self._connection.set_progress_handler(
+                None, 0
+            )  # before the thread has the connection, which one uses at a time
             self._jobs.put(partial(self._end_round, batch, outcomes, loop))
-        finally:
-            self._connection.set_progress_handler(None, 0)
 
     def _end_round(self, batch: list[_Waiting], outcomes: list[Outcome], loop: asyncio.AbstractEventLoop) -> None:
         try:
@@ -237,8 +238,8 @@ class Writer:
 
     def _statements(self, units: Sequence[UnitOfWork]) -> list[Outcome]:
         """Begin a transaction and do all but its end; a fault leaves no transaction."""
-        self._connection.execute("BEGIN IMMEDIATE")
         try:
+            self._connection.execute("BEGIN IMMEDIATE")
             batch = Batch(self._connection, self._catalog, self._matches)
             outcomes = [_attempt(batch, unit) for unit in units]
             batch.flush()
