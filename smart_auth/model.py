@@ -148,24 +148,32 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """An authorization request on its way through the pages, stored under the hash of its `tx`; bound to the first session it meets."""
+    """An authorization request on its way through the pages, stored under the hash of its `tx`; bound to the first session it meets.
+
+    `user`: who alone may approve it, when the launch named somebody.
+    """
 
     parameters: Mapping[str, str]
     expires: int
     session: str = ""
     context: LaunchContext = LaunchContext()
     launch: str = ""
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A signing key pair as a private JWK. `use`: `access` (ES384, access tokens) or `id` (RS256, id_tokens). `retired`: verifies only."""
+    """A signing key pair as a private JWK. `use`: `access` (ES256, access tokens) or `id` (RS256, id_tokens).
+
+    `retired`: verifies only; `disabled`: not even that.
+    """
 
     kid: str
     use: Literal["access", "id"]
     jwk: Mapping[str, Any]
     created: int
     retired: bool = False
+    disabled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
