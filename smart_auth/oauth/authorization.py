@@ -6,6 +6,7 @@ Rules.
 2. A launch handle is used up when the request begins; what it stands for stays with the request.
 3. What is granted was ticked and is derivable from what was asked; the patient is the launch's, or one the person may choose. Both are
    decided here again, whatever the page has sent.
+4. The functions are called in a worker thread of the event loop that serves the directory.
 
 Specification: https://hl7.org/fhir/smart-app-launch/STU2.2/app-launch.html, https://www.rfc-editor.org/rfc/rfc6749#section-4.1,
 https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import quote, urlencode
 
-from starlette.concurrency import run_in_threadpool
+import anyio.from_thread
 
 from smart_auth.model import Client, Code, Grant, Launch, LaunchContext, Pending, User, handle
 from smart_auth.oauth.parameters import Parameters
@@ -60,17 +61,26 @@ class Asked:
     login_hint: str = ""
 
 
-async def begin(parts: AuthParts, parameters: Parameters) -> str:
+def begin(parts: AuthParts, parameters: Parameters) -> str:
     """Store the request; the URL to go to: the login page, or the app with an error. Raises Refused."""
-    return await run_in_threadpool(_begin, parts, parameters)
+    client, values = _known(parts, parameters)
+    try:
+        _check(parts, client, parameters)
+        launch = _launch(parts, client, values)
+    except Denied as denied:
+        return _back_with_error(parts, values, denied)
+    tx = handle()
+    pending = Pending(values, parts.now() + PENDING_SECONDS, context=launch.context, user=launch.user)
+    parts.store.put_pending(tx, pending)
+    return f"{parts.public}/auth/login?tx={tx}"
 
 
-async def asked(parts: AuthParts, tx: str) -> Asked:
+def asked(parts: AuthParts, tx: str) -> Asked:
     """What the request under way asks for. Raises Refused when there is none."""
-    return (await run_in_threadpool(_under_way, parts, tx, parts.store.pending(tx)))[1]
+    return _under_way(parts, tx, parts.store.pending(tx))[1]
 
 
-async def finish(
+def finish(
     parts: AuthParts,
     tx: str,
     user: User,
@@ -84,11 +94,11 @@ async def finish(
 
     Of `context` only the patient counts, and only where the launch brought none. `auth_time`: when the person signed in.
     """
-    pending, wanted = await run_in_threadpool(_taken, parts, tx)
+    pending, wanted = _under_way(parts, tx, parts.store.use_pending(tx))
     try:
         patient = pending.context.patient or context.patient
         scope = _granted(user, wanted, granted if approved else ())
-        await _check_person(parts, user, wanted, patient, scope)
+        _check_person(parts, user, wanted, patient, scope)
     except Denied as denied:
         return _back_with_error(parts, pending.parameters, denied)
     grant = Grant(
@@ -101,27 +111,14 @@ async def finish(
         nonce=pending.parameters.get("nonce", ""),
         auth_time=auth_time,
     )
-    code = await run_in_threadpool(_coded, parts, grant, pending.parameters)
+    code = _coded(parts, grant, pending.parameters)
     return _back(parts, pending.parameters, code=code)
 
 
-async def refuse(parts: AuthParts, tx: str, error: str, description: str) -> str:
+def refuse(parts: AuthParts, tx: str, error: str, description: str) -> str:
     """End the request with an error of OpenID (`login_required`): the URL of the app. Raises Refused."""
-    pending, _ = await run_in_threadpool(_taken, parts, tx)
+    pending, _ = _under_way(parts, tx, parts.store.use_pending(tx))
     return _back_with_error(parts, pending.parameters, Denied(error, description))
-
-
-def _begin(parts: AuthParts, parameters: Parameters) -> str:
-    client, values = _known(parts, parameters)
-    try:
-        _check(parts, client, parameters)
-        launch = _launch(parts, client, values)
-    except Denied as denied:
-        return _back_with_error(parts, values, denied)
-    tx = handle()
-    pending = Pending(values, parts.now() + PENDING_SECONDS, context=launch.context, user=launch.user)
-    parts.store.put_pending(tx, pending)
-    return f"{parts.public}/auth/login?tx={tx}"
 
 
 def _check(parts: AuthParts, client: Client, parameters: Parameters) -> None:
@@ -155,10 +152,6 @@ def _launch(parts: AuthParts, client: Client, values: Mapping[str, str]) -> Laun
     return launch
 
 
-def _taken(parts: AuthParts, tx: str) -> tuple[Pending, Asked]:
-    return _under_way(parts, tx, parts.store.use_pending(tx))
-
-
 def _under_way(parts: AuthParts, tx: str, pending: Pending | None) -> tuple[Pending, Asked]:
     """The request and what it asks; the client and its redirect URI are looked at again."""
     if pending is None or pending.expires <= parts.now():
@@ -189,7 +182,7 @@ def _granted(user: User, wanted: Asked, posted: Sequence[str]) -> str:
     return scope
 
 
-async def _check_person(parts: AuthParts, user: User, wanted: Asked, patient: str, scope: str) -> None:
+def _check_person(parts: AuthParts, user: User, wanted: Asked, patient: str, scope: str) -> None:
     """Whether the person may give this for this patient."""
     if user.disabled or (wanted.user and wanted.user.casefold() != user.name.casefold()):
         raise Denied("access_denied", "the launch is for somebody else")
@@ -201,7 +194,9 @@ async def _check_person(parts: AuthParts, user: User, wanted: Asked, patient: st
     if user.fhir_user == f"Patient/{patient}":
         return
     vouched = bool(wanted.context.patient) and "patient" not in user.roles
-    if not vouched and patient not in {known for known, _ in await parts.directory.patients(user.name, patient)}:
+    if vouched:
+        return
+    if patient not in {known for known, _ in anyio.from_thread.run(parts.directory.patients, user.name, patient)}:
         raise Denied("access_denied", "the patient cannot be opened by this person")
 
 
