@@ -1,7 +1,7 @@
 """Whether what clients saw of one resource can be told as one sequence of operations, each at a moment between its request and its answer.
 
 The resource is a register: a number of versions, and the value of the current one (None: deleted or never there). An operation whose answer never came may have
-happened at any moment after its request, or not at all. The search is Wing and Gong's, remembering the states it came through (Lowe).
+happened at any moment between its request and its end (the death of the server, or never: inf), or not at all. The search is Wing and Gong's, remembering the states it came through (Lowe).
 
 https://www.cs.cmu.edu/~wing/publications/WingGong93.pdf, https://www.cs.ox.ac.uk/people/gavin.lowe/LinearizabiltyTesting/paper.pdf
 """
@@ -54,9 +54,7 @@ def after(state: State, operation: Operation) -> State | None:
 
 def is_linearizable(operations: Sequence[Operation], start: State = State()) -> bool:  # noqa: B008  (frozen)
     """Whether there is a sequence that explains every answer and keeps the order of operations that did not overlap."""
-    ordered = sorted(
-        (one._replace(end=inf) if one.answer == "unknown" else one for one in operations), key=lambda one: one.begin
-    )
+    ordered = sorted(operations, key=lambda one: one.begin)
     known = sum(1 << index for index, one in enumerate(ordered) if one.answer != "unknown")
     waiting, seen = [(0, start)], {(0, start)}
     while waiting:
@@ -65,20 +63,26 @@ def is_linearizable(operations: Sequence[Operation], start: State = State()) -> 
             return True
         for index in _possible(ordered, done):
             new = after(state, ordered[index])
-            if new is not None and (reached := (done | 1 << index, new)) not in seen:
+            if new is None or (new == state and ordered[index].answer == "unknown"):
+                continue  # what had no effect need not have happened
+            if (reached := (done | 1 << index, new)) not in seen:
                 seen.add(reached)
                 waiting.append(reached)
     return False
 
 
 def _possible(ordered: Sequence[Operation], done: int) -> list[int]:
-    """The operations that may come next: those that began before any other that waits had ended."""
+    """The operations that may come next: begun before any other that is answered and waits had ended, not ended before one that is done began."""
     found: list[int] = []
+    latest = ordered[done.bit_length() - 1].begin if done else -inf
     first_end = inf
     for index, one in enumerate(ordered):
         if one.begin > first_end:
             break
-        if not done >> index & 1:
+        if done >> index & 1:
+            continue
+        if one.end >= latest:
             found.append(index)
+        if one.answer != "unknown":
             first_end = min(first_end, one.end)
     return [index for index in found if ordered[index].begin <= first_end]

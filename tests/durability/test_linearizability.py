@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import json
 import time
+from math import inf
 from random import Random
 
 import httpx2
@@ -40,16 +41,18 @@ GOOD = [
     pytest.param([put(0, 3, 1, "a"), read(1, 2, 0, None)], id="a read beside a write may come before it"),
     pytest.param([put(0, 3, 1, "a"), read(1, 2, 1, "a")], id="a read beside a write may come behind it"),
     pytest.param([put(0, 5, 2, "a"), put(1, 4, 1, "b"), read(6, 7, 2, "a")], id="writes side by side in either order"),
-    pytest.param([put(0, 1, 1, "a"), Operation("put", 2, 3, "unknown", None, "b"), read(4, 5, 1, "a")], id="a write without answer did not happen"),
-    pytest.param([put(0, 1, 1, "a"), Operation("put", 2, 3, "unknown", None, "b"), read(4, 5, 2, "b")], id="a write without answer happened"),
-    pytest.param([put(0, 1, 1, "a"), Operation("put", 2, 3, "unknown", None, "b"), read(4, 5, 1, "a"), read(6, 7, 2, "b")], id="a write without answer happened late"),
+    pytest.param([put(0, 1, 1, "a"), Operation("put", 2, inf, "unknown", None, "b"), read(4, 5, 1, "a")], id="a write without answer did not happen"),
+    pytest.param([put(0, 1, 1, "a"), Operation("put", 2, inf, "unknown", None, "b"), read(4, 5, 2, "b")], id="a write without answer happened"),
+    pytest.param([put(0, 1, 1, "a"), Operation("put", 2, inf, "unknown", None, "b"), read(4, 5, 1, "a"), read(6, 7, 2, "b")], id="a write without answer happened late"),
+    pytest.param([put(0, 1, 1, "a"), Operation("put", 2, 5, "unknown", None, "b"), read(3, 4, 1, "a"), read(6, 7, 2, "b")], id="a write without answer happened before the server died"),
     pytest.param([put(0, 1, 1, "a"), put(2, 5, 2, "b", held=1), Operation("put", 3, 4, "refused", None, "c", held=1)], id="of two with one version one is refused"),
     pytest.param([put(0, 1, 1, "a"), delete(2, 3, 2), delete(4, 5, 2), read(6, 7, None, None), put(8, 9, 3, "b")], id="a deletion, repeated, and a new beginning"),
     pytest.param([delete(0, 1, 0), read(2, 3, 0, None)], id="deleting what never was"),
     pytest.param([put(0, 1, 1, "a"), delete(2, 3, 2), Operation("put", 4, 5, "refused", None, "b", held=2)], id="no version matches what is deleted"),
-    pytest.param([put(0, 1, 1, "a"), Operation("put", 2, 3, "unknown", None, "b", held=7), read(4, 5, 1, "a")], id="without answer and without effect"),
+    pytest.param([put(0, 1, 1, "a"), Operation("put", 2, inf, "unknown", None, "b", held=7), read(4, 5, 1, "a")], id="without answer and without effect"),
 ]  # fmt: skip
 BAD = [
+    pytest.param([put(0, 1, 1, "a"), Operation("put", 2, 5, "unknown", None, "b"), read(6, 7, 1, "a"), read(8, 9, 2, "b")], id="a write without answer that happened after the server died"),
     pytest.param([put(0, 1, 1, "a"), read(2, 3, 0, None)], id="a stale read"),
     pytest.param([put(0, 1, 1, "a"), put(2, 3, 2, "b"), read(4, 5, 1, "a")], id="a read of a former version"),
     pytest.param([put(0, 1, 1, "a"), put(2, 3, 1, "b")], id="one version twice"),
@@ -58,8 +61,8 @@ BAD = [
     pytest.param([put(0, 9, 1, "a"), read(1, 2, 1, "a"), read(3, 4, 0, None)], id="reads that go back"),
     pytest.param([put(0, 1, 1, "a"), put(2, 5, 2, "b", held=1), put(3, 6, 3, "c", held=1)], id="two winners of one version"),
     pytest.param([put(0, 1, 1, "a"), Operation("put", 2, 3, "refused", None, "b", held=1)], id="a refusal without reason"),
-    pytest.param([put(0, 1, 1, "a"), Operation("put", 2, 3, "unknown", None, "b"), read(4, 5, 2, "b"), read(6, 7, 1, "a")], id="a write without answer that came and went"),
-    pytest.param([put(0, 1, 1, "a"), Operation("put", 4, 5, "unknown", None, "b"), read(2, 3, 2, "b")], id="a write that is read before it was sent"),
+    pytest.param([put(0, 1, 1, "a"), Operation("put", 2, inf, "unknown", None, "b"), read(4, 5, 2, "b"), read(6, 7, 1, "a")], id="a write without answer that came and went"),
+    pytest.param([put(0, 1, 1, "a"), Operation("put", 4, inf, "unknown", None, "b"), read(2, 3, 2, "b")], id="a write that is read before it was sent"),
     pytest.param([put(0, 1, 1, "a"), put(2, 3, 2, "b"), read(4, 5, 1, "a"), read(6, 7, 2, "b")], id="a lost write that comes back"),
     pytest.param([put(0, 1, 1, "a"), delete(2, 3, 2), read(4, 5, 1, "a")], id="a deletion that was lost"),
     pytest.param([put(0, 1, 1, "a"), delete(2, 3, 2), put(4, 5, 3, "b", held=2)], id="a condition that a deletion satisfied"),
@@ -90,7 +93,9 @@ def made_up(rng, count):
             state = State(state.version + 1, None)
         answer = "unknown" if rng.random() < 0.05 else "done"
         end = 3 * number + 2 + 2 * rng.random()
-        history.append(Operation(kind, 3 * number, end, answer, state.version, state.value))
+        history.append(
+            Operation(kind, 3 * number, end if answer == "done" else inf, answer, state.version, state.value)
+        )
     return history
 
 
@@ -145,7 +150,7 @@ async def operate(client, mark, name, rng, seen):
     try:
         answer = await client.request(method, url or client.base_url, headers=headers, content=content)
     except httpx2.TransportError:
-        return Operation(kind, begin, begin, "unknown", None, value, held)
+        return Operation(kind, begin, inf, "unknown", None, value, held)
     end = time.monotonic()
     if answer.status_code == 409:
         assert "retry-after" in answer.headers, answer.text
@@ -184,7 +189,8 @@ async def attack(server, name, label, seed, kill):
         await half.wait()
         await asyncio.to_thread(server.kill)
     await running
-    return history
+    gone = time.monotonic()
+    return [one._replace(end=gone) if one.answer == "unknown" else one for one in history]
 
 
 def histories(folder, kills, seed):
