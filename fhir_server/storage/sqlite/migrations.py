@@ -7,6 +7,7 @@ Specification: https://www.sqlite.org/pragma.html#pragma_user_version
 """
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Final
 
 from fhir_server.storage.sqlite.connection import FileLock
@@ -140,22 +141,24 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 """`MIGRATIONS[n]` takes a store from version n to n + 1."""
 
 
-def migrate(connection: sqlite3.Connection, lock: FileLock) -> None:
+def migrate(
+    connection: sqlite3.Connection, lock: FileLock, migrations: Sequence[Sequence[str]] = MIGRATIONS
+) -> None:
     """Bring the store to the newest version; FhirError 503 when it is newer than this software."""
-    if _version(connection) == len(MIGRATIONS):
+    if _version(connection) == len(migrations):
         return
     with lock.held():
         version = _version(connection)
-        if version > len(MIGRATIONS):
+        if version > len(migrations):
             raise FhirError(
                 503,
                 "exception",
-                f"store version newer than this software: the store has version {version}, this software knows {len(MIGRATIONS)}",
+                f"store version newer than this software: the store has version {version}, this software knows {len(migrations)}",
             )
-        for number in range(version, len(MIGRATIONS)):
+        for number in range(version, len(migrations)):
             connection.execute("BEGIN IMMEDIATE")
             try:
-                for statement in MIGRATIONS[number]:
+                for statement in migrations[number]:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {number + 1}")
                 connection.execute("COMMIT")
