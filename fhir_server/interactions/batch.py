@@ -1,7 +1,7 @@
 """batch: the entries of a Bundle as requests of their own; each succeeds or fails by itself.
 
 Rules: entries are carried out DELETE, POST, PUT, PATCH, then GET and HEAD; those of one method wait for the store together, so that they
-share its commits. An entry may not refer to another one by its fullUrl: there is no telling whether that one succeeds.
+share its commits. POST may ask for an operation. An entry may not refer to another one by its fullUrl: there is no telling whether that one succeeds.
 
 Specification: https://hl7.org/fhir/R4/http.html#batch
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fhir_server.http.errors import error_response, unexpected_response
 from fhir_server.http.request import FhirRequest
 from fhir_server.http.response import FhirResponse
-from fhir_server.interactions.entries import METHODS, Entry, answer_entry, at, require_form
+from fhir_server.interactions.entries import METHODS, OPERATION_SHAPES, Entry, answer_entry, at, require_form
 from fhir_server.interactions.pace import pacer
 from fhir_server.interactions.service import Service
 from resources.errors import FhirError
@@ -30,7 +30,7 @@ async def run_batch(service: Service, entries: Sequence[Entry], request: FhirReq
     async def one(entry: Entry) -> None:
         await pace()
         try:
-            require_form(service, entry)
+            require_form(service, entry, ("/{type}", *OPERATION_SHAPES))
             _require_alone(entry, addresses)
             answers[entry.index] = await answer_entry(service, entry, request)
         except FhirError as error:

@@ -6,7 +6,7 @@ entry's URL is relative to the FHIR base, or absolute under the base or one of i
 Specification: https://hl7.org/fhir/R4/http.html#transaction, https://hl7.org/fhir/R4/bundle.html#rest
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
@@ -34,6 +34,12 @@ _CONDITIONAL: Mapping[str, tuple[str, ...]] = {
     "if-modified-since": ("GET", "HEAD"),
     "if-none-exist": ("POST",),
 }
+OPERATION_SHAPES = (
+    "/$operation",
+    "/{type}/$operation",
+    "/{type}/{id}/$operation",
+    "/{type}/{id}/_history/{version}/$operation",
+)
 _READABLE = frozenset(
     {
         "/",
@@ -45,10 +51,7 @@ _READABLE = frozenset(
         "/{type}/{id}/_history",
         "/{type}/{id}/_history/{version}",
         "/{type}/{id}/{member}",
-        "/$operation",
-        "/{type}/$operation",
-        "/{type}/{id}/$operation",
-        "/{type}/{id}/_history/{version}/$operation",
+        *OPERATION_SHAPES,
     }
 )
 _CONDITIONS = (
@@ -162,12 +165,12 @@ def _target(service: Service, url: str, place: str) -> Target:
         raise FhirError(400, "invalid", error.issues[0].diagnostics, expression=f"{place}.request.url") from None
 
 
-def require_form(service: Service, entry: Entry) -> None:
-    """400 unless the entry is a request this server can carry out in a Bundle."""
+def require_form(service: Service, entry: Entry, posted: Collection[str] = ("/{type}",)) -> None:
+    """400 unless the entry is a request this server can carry out in a Bundle; `posted`: the shapes of URL that POST may have."""
     shape = entry_shape(service, entry)
     match entry.method:
         case "POST":
-            right = shape == "/{type}" and not entry.query
+            right = shape in posted and not entry.query
         case "PUT" | "DELETE" | "PATCH":
             right = shape == "/{type}" or (shape == "/{type}/{id}" and not entry.query)
             if shape == "/{type}/{id}" and not is_id(entry.segments[1]):
@@ -179,7 +182,7 @@ def require_form(service: Service, entry: Entry) -> None:
     for name, header in _CONDITIONS:
         if header in entry.headers and entry.method not in _CONDITIONAL[header]:
             raise at(entry, 400, "not-supported", f"{name} is not supported on {entry.method}", f".request.{name}")
-    if entry.method in ("POST", "PUT"):
+    if entry.method in ("POST", "PUT") and shape not in OPERATION_SHAPES:
         assert entry.resource is not None
         if entry.resource.get("resourceType") != entry.segments[0]:
             said = f"the URL names {entry.segments[0]}, the resource is of another type"

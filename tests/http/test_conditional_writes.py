@@ -6,6 +6,9 @@ import uuid
 
 import pytest
 
+from fhir_server.interactions.conditions import RETRIES
+from fhir_server.storage.port import Conflict
+from fhir_server.storage.sqlite.store import SqliteStore
 from tests.http.conftest import FHIR, issue_of, made, serving
 
 pytestmark = pytest.mark.anyio
@@ -158,6 +161,32 @@ async def test_parallel_conditional_updates_make_one_resource(client, mark):
     assert statuses == [*[200] * 49, 201]
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert sorted(int(answer.json()["meta"]["versionId"]) for answer in answers) == list(range(1, 51))
+
+
+ENDLESS = [
+    pytest.param("PUT", "Patient?identifier=urn:test|x", {"resourceType": "Patient"}, {}, id="conditional update"),
+    pytest.param("POST", "Patient", {"resourceType": "Patient"}, {"If-None-Exist": "identifier=urn:test|x"}, id="conditional create"),
+    pytest.param("DELETE", "Patient?_id=endless", None, {}, id="conditional delete"),
+    pytest.param("POST", "", {"resourceType": "Bundle", "type": "transaction", "entry": [
+        {"resource": {"resourceType": "Patient"}, "request": {"method": "POST", "url": "Patient"}}]}, {}, id="transaction"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "url", "body", "headers"), ENDLESS)
+async def test_races_lost_again_and_again_end_with_409_and_when_to_come_back(
+    client, monkeypatch, method, url, body, headers
+):
+    await client.put("Patient/endless", content='{"resourceType":"Patient","id":"endless"}', headers=FHIR)
+    tried = []
+
+    async def lost(_store, unit):
+        tried.append(unit)
+        raise Conflict("guard", None)
+
+    monkeypatch.setattr(SqliteStore, "commit", lost)
+    answer = await client.request(method, url, content=json.dumps(body) if body else None, headers={**FHIR, **headers})
+    assert (answer.status_code, issue_of(answer)["code"], answer.headers["retry-after"]) == (409, "conflict", "1")
+    assert len(tried) == RETRIES
 
 
 # ---- references that have to be looked up: https://hl7.org/fhir/R4/http.html#trules

@@ -99,6 +99,22 @@ async def test_reads_may_be_operations(client, patient, kind):
     assert got[0]["resource"]["entry"][0]["resource"] == old
 
 
+async def test_a_batch_may_post_operations_and_a_transaction_may_not(client, patient):
+    old = await made(client, patient)
+    tag = {"name": "meta", "valueMeta": {"tag": [{"system": "urn:test", "code": "x"}]}}
+    asked = [
+        entry("POST", f"Patient/{old['id']}/$meta-add", {"resourceType": "Parameters", "parameter": [tag]}),
+        entry("POST", "Patient/$validate", {**patient, "surprise": 1}),
+        entry("POST", "Patient/$nonsense", {"resourceType": "Parameters"}),
+    ]
+    got = await done(client, *asked, kind="batch")
+    assert statuses(got) == ["200", "200", "404"]
+    assert (await client.get(f"Patient/{old['id']}")).json()["meta"]["tag"] == tag["valueMeta"]["tag"]
+    for one in asked:
+        answer = await send(client, one)
+        assert (answer.status_code, issue_of(answer)["expression"]) == (400, ["Bundle.entry[0].request.url"])
+
+
 @pytest.mark.parametrize("kind", ["transaction", "batch"])
 @pytest.mark.parametrize(
     ("method", "conditions", "status"),
