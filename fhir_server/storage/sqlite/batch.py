@@ -21,7 +21,7 @@ from fhir_server.storage.sqlite.rows import Rows, add_rows
 from resources.model import ResourceKey
 from search.dialects.sqlite.layout import CONTAINED, DELETED, INDEX_TABLES, LIVE, UNKNOWN, spaced
 from search.entries import Entries
-from search.query import Query
+from search.query import And, Match, Node, Query, TokenTest
 
 Method = Literal["POST", "PUT", "PATCH", "DELETE"]
 METHODS: Final[tuple[Method, ...]] = ("POST", "PUT", "PATCH", "DELETE")
@@ -89,6 +89,7 @@ class Batch:
         self._changed: dict[int, _Resource] = {}
         self._stubs: dict[int, ResourceKey] = {}
         self._allotted: dict[ResourceKey, int] = {}
+        self._codes: set[str] = set()
         self._history: list[tuple[Any, ...]] = []
         self._words: list[tuple[str, int]] = []
         self._follow_ups: list[tuple[str, str, str]] = []
@@ -114,10 +115,21 @@ class Batch:
         return outcome
 
     def _check_guard(self, guard: Guard) -> None:
-        if self._changed:
+        if self._changed and self._concerns(guard.query):
             self.flush()
         if self._matches(guard.query, len(guard.keys) + 1) != guard.keys:
             raise Conflict("guard", None)
+
+    def _concerns(self, query: Query) -> bool:
+        """Whether the query may have to see what this transaction has changed: not when all of that is new and lacks its code."""
+        wanted = _code_of(query.where)
+        return (
+            wanted is None
+            or query.contained != "no"
+            or bool(query.others)
+            or not self._codes.isdisjoint(wanted)
+            or any(not resource.fresh for resource in self._changed.values())
+        )
 
     def _check_references(self, unit: UnitOfWork) -> None:
         require_targets(unit, self._current)
@@ -151,6 +163,7 @@ class Batch:
         self._supersede(resource, LIVE, write.method)
         resource.body = write.body.body(resource.version, resource.updated)
         resource.entries, resource.released, resource.organizations = write.entries, write.released, write.organizations
+        self._codes.update([entry.code for entry in write.entries.tokens])
         if write.key.type == RESOURCE:
             self._parameters_change[write.key.id] = resource.body
         return Written(write.key, resource.version, resource.updated, created=created, changed=True, body=resource.body)
@@ -263,7 +276,9 @@ class Batch:
             follow(self._connection, self._parameters_change)
             self._parameters_change = {}
         self._allotted.clear()
-        for pending in (self._looked, self._changed, self._stubs, self._history, self._words, self._follow_ups):
+        for pending in (
+            self._looked, self._changed, self._codes, self._stubs, self._history, self._words, self._follow_ups,
+        ):  # fmt: skip
             pending.clear()
 
     def _collect(
@@ -330,6 +345,17 @@ class Batch:
     def _many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:
             self._connection.executemany(sql, rows)
+
+
+def _code_of(node: Node) -> tuple[str, ...] | None:
+    """Spellings of a code one of which every match has; None when the node asks for no code."""
+    match node:
+        case Match(test=TokenTest(codes=codes), identifier=False):
+            return codes
+        case And(parts):
+            return next((codes for part in parts if (codes := _code_of(part)) is not None), None)
+        case _:
+            return None
 
 
 def _follow_up(row: FollowUp) -> tuple[str, str, str]:
