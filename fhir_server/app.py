@@ -11,6 +11,8 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fhir_server.auth import authorizing, beside
+from fhir_server.directory import StoreDirectory
 from fhir_server.http.endpoint import FhirEndpoint
 from fhir_server.http.health import health_routes
 from fhir_server.http.limits import admission
@@ -54,7 +56,7 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
         service = await assemble(parts, settings.data_dir, settings.store)
         app.state.service = service
         try:
-            async with watching(watch, service):
+            async with watching(watch, service), authorizing(app.state, settings, StoreDirectory(service)):
                 yield
         finally:
             await service.store.close()
@@ -78,6 +80,7 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
             Middleware(admission, guard=watch.guard, prefix=PREFIX),
             Middleware(body_limit, limit=options.body_limit),
             Middleware(gzip),
+            Middleware(beside, prefix=PREFIX),
             Middleware(below, prefix=PREFIX, endpoint=FhirEndpoint(table_of(ROUTES), PREFIX)),
         ],
     )

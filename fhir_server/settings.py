@@ -7,6 +7,7 @@ Rules.
 3. An unknown name in the file is an error. An unknown `FHIR_...` variable is reported and left alone: orchestrators make such
    variables by themselves (`FHIR_SERVICE_HOST`).
 4. The FHIR base is `{public_url}/fhir`, never guessed from a request.
+5. Options of authorization are settings of their own, `auth_...`, put together by `Settings.smart`.
 """
 
 import ipaddress
@@ -25,7 +26,10 @@ from fhir_server.interactions.options import RestOptions
 from fhir_server.observability.options import ObservabilityOptions, OtelOptions
 from fhir_server.storage.sqlite.connection import SqliteOptions
 from search.limits import SearchLimits
+from smart_auth.keys import LONGEST
+from smart_auth.options import SmartOptions
 
+_SMART = SmartOptions()
 PREFIX = "FHIR_"
 FILE_NAME = "fhir-server.toml"
 CONFIG_VARIABLE = "FHIR_CONFIG"
@@ -55,6 +59,39 @@ class Settings(BaseSettings):
     auth: Annotated[Literal["required", "off"], Field(description="access control; off serves this machine alone")] = (
         "required"
     )
+    auth_access_token_seconds: Annotated[
+        int, Field(ge=60, le=LONGEST, description="life of a person's access token")
+    ] = _SMART.access_seconds
+    auth_backend_token_seconds: Annotated[
+        int, Field(ge=1, le=LONGEST, description="life of a backend service's access token")
+    ] = _SMART.backend_seconds
+    auth_refresh_days: Annotated[
+        int, Field(ge=1, le=3650, description="days for which an offline refresh token lasts after its last use")
+    ] = _SMART.refresh_days
+    auth_login_limit: Annotated[
+        int, Field(ge=1, le=1000, description="failed logins in a row before one has to wait")
+    ] = _SMART.login_limit
+    auth_idle_seconds: Annotated[
+        int, Field(ge=60, le=LONGEST, description="a session ends after so long without a request")
+    ] = _SMART.idle_seconds
+    auth_session_seconds: Annotated[
+        int, Field(ge=60, le=LONGEST, description="a session ends so long after the login")
+    ] = _SMART.session_seconds
+    auth_password_length: Annotated[int, Field(ge=8, le=64, description="characters that a password must have")] = (
+        _SMART.password_length
+    )
+    auth_assigned_days_after: Annotated[
+        int, Field(ge=0, le=3650, description="days after an Encounter's end for which its people may see the patient")
+    ] = _SMART.assigned_days_after
+    auth_appointment_days_before: Annotated[
+        int, Field(ge=0, le=3650, description="days before an Appointment for which its people may see the patient")
+    ] = _SMART.appointment_days_before
+    auth_appointment_days_after: Annotated[
+        int, Field(ge=0, le=3650, description="days after an Appointment for which its people may see the patient")
+    ] = _SMART.appointment_days_after
+    auth_release_preliminary: Annotated[bool, Field(description="patients also see what is preliminary")] = (
+        _SMART.release_preliminary
+    )
     store: Annotated[SqliteOptions, Field(description="the SQLite store")] = SqliteOptions()
     rest: Annotated[RestOptions, Field(description="FHIR interactions")] = RestOptions()
     search: Annotated[SearchLimits, Field(description="what one search may ask for")] = SearchLimits()
@@ -80,6 +117,23 @@ class Settings(BaseSettings):
     def base(self) -> str:
         """The FHIR base: `http://localhost:8000/fhir`."""
         return f"{self.public}/fhir"
+
+    @property
+    def smart(self) -> SmartOptions:
+        """The options of authorization."""
+        return SmartOptions(
+            access_seconds=self.auth_access_token_seconds,
+            backend_seconds=self.auth_backend_token_seconds,
+            refresh_days=self.auth_refresh_days,
+            login_limit=self.auth_login_limit,
+            idle_seconds=self.auth_idle_seconds,
+            session_seconds=self.auth_session_seconds,
+            password_length=self.auth_password_length,
+            assigned_days_after=self.auth_assigned_days_after,
+            appointment_days_before=self.auth_appointment_days_before,
+            appointment_days_after=self.auth_appointment_days_after,
+            release_preliminary=self.auth_release_preliminary,
+        )
 
     @property
     def base_aliases(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Settings of authorization, composed into the server's settings (`FHIR_AUTH__LOGIN_LIMIT=5`)."""
+"""Options of authorization; the server's settings make them of `auth_...` (`FHIR_AUTH_LOGIN_LIMIT=5`)."""
 
 from dataclasses import dataclass
 

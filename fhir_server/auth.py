@@ -1,0 +1,97 @@
+"""The part of the composition that authorizes: the store of users and keys, the tokens, the routes of the authorization server.
+
+It is made in each serving process, after the fork, with the store of resources. With `--auth off` there is none of it.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import structlog
+from starlette.datastructures import State
+from starlette.routing import BaseRoute, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fhir_server.settings import Settings
+from fhir_server.storage.sqlite.auth import SqliteAuthStore
+from resources.errors import FhirError
+from smart_auth.pages.routes import routes as page_routes
+from smart_auth.parts import AuthParts
+from smart_auth.ports import AuthStore, Directory
+from smart_auth.tokens import Tokens
+
+SWEEP_EVERY = 30.0
+_log = structlog.get_logger()
+
+
+def seconds() -> int:
+    """Whole seconds since 1970."""
+    return int(time.time())
+
+
+def tokens_of(store: AuthStore, settings: Settings, base: str) -> Tokens:
+    """What signs and checks the tokens for a FHIR base."""
+    return Tokens(store, base, base, settings.smart, seconds)
+
+
+def compose_auth(settings: Settings, store: AuthStore, directory: Directory) -> AuthParts:
+    """What endpoints and pages work with."""
+    return AuthParts(
+        store=store,
+        tokens=tokens_of(store, settings, settings.base),
+        options=settings.smart,
+        directory=directory,
+        public=settings.public,
+        base=settings.base,
+        now=seconds,
+    )
+
+
+def auth_routes(parts: AuthParts) -> list[BaseRoute]:
+    """Everything that the authorization server answers."""
+    return list(page_routes(lambda: parts))
+
+
+@contextlib.asynccontextmanager
+async def authorizing(state: State, settings: Settings, directory: Directory) -> AsyncIterator[None]:
+    """Open the store of authorization while the application serves; drop what has expired now and then.
+
+    Sets `state.auth` (AuthParts) and `state.auth_router`; with `--auth off` `state.auth` is None.
+    """
+    state.auth, state.auth_router = None, Router(redirect_slashes=False)
+    if settings.auth == "off":
+        yield
+        return
+    store = await asyncio.to_thread(SqliteAuthStore.open, settings.data_dir)
+    state.auth = compose_auth(settings, store, directory)
+    state.auth_router = Router(auth_routes(state.auth), redirect_slashes=False)
+    sweeping = asyncio.create_task(_sweep(store))
+    try:
+        yield
+    finally:
+        sweeping.cancel()
+        await asyncio.to_thread(store.close)
+
+
+async def _sweep(store: AuthStore) -> None:
+    while True:
+        try:
+            await asyncio.to_thread(store.sweep, seconds())
+        except FhirError as error:  # the disk is full or the file is locked: later it may not be
+            _log.error("auth_store_unavailable", reason=str(error))
+        await asyncio.sleep(SWEEP_EVERY)
+
+
+def beside(app: ASGIApp, prefix: str) -> ASGIApp:
+    """What is the authorization server's, also below the FHIR base's prefix, goes to the router `app.state.auth_router`."""
+    own = ("/auth/", "/.well-known/", f"{prefix}/.well-known/")
+
+    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(own):
+            router: Router = scope["app"].state.auth_router
+            await router(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return layer
