@@ -19,6 +19,7 @@ from search.query import (
     Chain,
     CompositeTest,
     DateTest,
+    EveryTarget,
     HasId,
     HierarchyTest,
     InCompartment,
@@ -36,6 +37,7 @@ from search.query import (
     Present,
     QuantityTest,
     ReferenceTest,
+    Released,
     Reverse,
     StringTest,
     SubsumptionTest,
@@ -44,6 +46,7 @@ from search.query import (
     TokenTest,
     UnlikeTest,
     UriTest,
+    Within,
     WordsTest,
 )
 from search.types import date, words
@@ -85,7 +88,7 @@ def matches(node: Node, entries: Entries, key: ResourceKey, updated: int) -> boo
                 for entry in _candidates(test, entries)
                 if entry.parameter in _rows(parameter)
             )
-        case Chain() | Reverse() | OwnedBy():
+        case Chain() | Reverse() | OwnedBy() | Released() | Within() | EveryTarget():
             raise FhirError(
                 400,
                 "not-supported",

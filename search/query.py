@@ -122,12 +122,14 @@ class NearTest:
 class HierarchyTest:
     """A reference to one of `keys`, all of one type, or to what lies under (`below`) or over (`above`) one of them by `parent`.
 
-    `parent` is the code of the type's reference parameter to what a resource is part of.
+    `parent` is the code of the type's reference parameter to what a resource is part of. The way leads through resources that are
+    `visible`.
     """
 
     mode: Literal["above", "below"]
     keys: tuple[ResourceKey, ...]
     parent: str
+    visible: "Node" = field(default_factory=lambda: All())  # noqa: PLW0108  (All stands below)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,13 +296,53 @@ class InCompartment:
 
 @dataclass(frozen=True, slots=True)
 class OwnedBy:
-    """One of these organizations owns the resource (access rules only)."""
+    """One of these organizations owns the resource, or, where `unowned`, none at all does (access rules only)."""
 
     organizations: tuple[ResourceKey, ...]
+    unowned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Patients may see the resource, as far as its status tells (access rules only)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """The resource is in the compartment of a live resource of type `owner` that satisfies `where` (access rules only)."""
+
+    owner: str
+    where: "Node"
+
+
+@dataclass(frozen=True, slots=True)
+class EveryTarget:
+    """The resource refers by the parameter, and all that it refers to so is live and as its type must be (access rules only).
+
+    `visible`: type -> what its resources must satisfy; a type that is not there is never satisfied.
+    """
+
+    parameter: Parameter
+    visible: tuple[tuple[str, "Node"], ...]
 
 
 Node = (
-    All | Nothing | And | Or | Not | Match | Present | HasId | LastUpdated | Chain | Reverse | InCompartment | OwnedBy
+    All
+    | Nothing
+    | And
+    | Or
+    | Not
+    | Match
+    | Present
+    | HasId
+    | LastUpdated
+    | Chain
+    | Reverse
+    | InCompartment
+    | OwnedBy
+    | Released
+    | Within
+    | EveryTarget
 )
 
 

@@ -19,7 +19,9 @@ from search.query import (
     And,
     Chain,
     CompositeTest,
+    EveryTarget,
     HasId,
+    HierarchyTest,
     InCompartment,
     LastUpdated,
     Match,
@@ -30,7 +32,9 @@ from search.query import (
     OwnedBy,
     Present,
     Query,
+    Released,
     Reverse,
+    Within,
 )
 
 _FEW: Final = 8
@@ -59,7 +63,7 @@ def _is_plain(node: Node) -> bool:
     match node:
         case Match(parameter) | Present(parameter):
             return parameter.type != "composite"
-        case InCompartment() | OwnedBy() | LastUpdated():
+        case InCompartment() | OwnedBy() | LastUpdated() | Released():
             return True
     return False
 
@@ -76,6 +80,8 @@ def narrow(query: Query, narrowing: Narrowing) -> Query:
                 return replace(node, visible=_both(visible, narrowing.of(target)))
             case Reverse(source, _, where):
                 return replace(node, where=_both(where, narrowing.of(source)))
+            case Match(test=HierarchyTest(keys=keys) as test):
+                return replace(node, test=replace(test, visible=narrowing.of(keys[0].type)))
         return node
 
     where, visible = _bottom_up(query.where, inner), narrowing.of(query.type)
@@ -208,7 +214,7 @@ def _folded(node: Node) -> Node:
             return _joined(Or, _spread(Or, [part for part in parts if not isinstance(part, Nothing)]), node)
         case Not():
             return _cancelled(node)
-        case Chain(where=Nothing()) | Reverse(where=Nothing()) | HasId(ids=()):
+        case Chain(where=Nothing()) | Reverse(where=Nothing()) | Within(where=Nothing()) | HasId(ids=()):
             return Nothing()
     return node
 
@@ -237,9 +243,13 @@ def _bottom_up(node: Node, change: Callable[[Node], Node]) -> Node:
         case Chain(where=where, visible=visible):
             inner, seen = _bottom_up(where, change), _bottom_up(visible, change)
             node = node if inner is where and seen is visible else replace(node, where=inner, visible=seen)
-        case Reverse(where=where):
+        case Reverse(where=where) | Within(where=where):
             inner = _bottom_up(where, change)
             node = node if inner is where else replace(node, where=inner)
+        case EveryTarget(visible=targets):
+            nodes = [_bottom_up(part, change) for _, part in targets]
+            if not all(new is part for new, (_, part) in zip(nodes, targets, strict=True)):
+                node = replace(node, visible=tuple((name, new) for (name, _), new in zip(targets, nodes, strict=True)))
     return change(node)
 
 

@@ -7,6 +7,7 @@ from search.query import (
     Chain,
     CompositeTest,
     DateTest,
+    EveryTarget,
     HasId,
     InCompartment,
     LastUpdated,
@@ -19,12 +20,14 @@ from search.query import (
     Present,
     QuantityTest,
     ReferenceTest,
+    Released,
     Reverse,
     StringTest,
     TextTest,
     TokenTest,
     UnlikeTest,
     UriTest,
+    Within,
 )
 
 
@@ -70,8 +73,14 @@ def show_node(node):
             return f"has({source}:{parameter.code}, {show_node(where)})"
         case InCompartment(owner):
             return f"in({owner})"
-        case OwnedBy(organizations):
-            return f"owned({','.join(map(str, organizations))})"
+        case OwnedBy(organizations, unowned):
+            return f"owned({','.join(map(str, organizations))}{' or unowned' if unowned else ''})"
+        case Released():
+            return "released"
+        case Within(owner, where):
+            return f"within({owner}, {show_node(where)})"
+        case EveryTarget(parameter, visible):
+            return f"every({parameter.code}, {'; '.join(f'{name} {show_node(one)}' for name, one in visible)})"
 
 
 def show_test(test):

@@ -15,6 +15,7 @@ from search.query import (
     And,
     Chain,
     DateTest,
+    EveryTarget,
     HasId,
     InCompartment,
     LastUpdated,
@@ -23,7 +24,9 @@ from search.query import (
     Or,
     OwnedBy,
     Present,
+    Released,
     Reverse,
+    Within,
 )
 from search.values import ValueContext
 
@@ -112,7 +115,15 @@ def test_a_narrower_parameter_skips_other_targets():
 
 
 @pytest.mark.parametrize(
-    "node", [Chain(SUBJECT, "Patient", All()), Reverse("Observation", SUBJECT, All()), OwnedBy((PATIENT,))]
+    "node",
+    [
+        Chain(SUBJECT, "Patient", All()),
+        Reverse("Observation", SUBJECT, All()),
+        OwnedBy((PATIENT,)),
+        Released(),
+        Within("Patient", All()),
+        EveryTarget(SUBJECT, ()),
+    ],
 )
 def test_what_needs_other_resources_is_refused(node):
     with pytest.raises(FhirError) as caught:

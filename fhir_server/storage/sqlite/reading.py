@@ -14,23 +14,26 @@ from fhir_server.storage.sqlite.catalog import Catalog
 from fhir_server.storage.sqlite.references import referrers
 from resources.model import ResourceKey
 from search.dialects import sqlite as dialect
-from search.dialects.sqlite.layout import DELETED
+from search.dialects.sqlite.layout import DELETED, LIVE
 from search.narrowing import Narrowing
 from search.query import All
 
-_READ = "SELECT rid, version, updated, state, method, body FROM resource WHERE type = ? AND id = ?"
+_READ: Final = "SELECT r.version, r.updated, r.state, r.method, r.body FROM resource r WHERE r.type = ? AND r.id = ?"
 _MOST_REFERRERS: Final = 10_000
 _VERSION = "SELECT version, updated, deleted, method, body FROM history WHERE rid = ? AND version = ?"
 
 
 def read(catalog: Catalog, key: ResourceKey, narrowing: Narrowing) -> Stored | None:
-    """The current version, maybe a deletion."""
-    row = catalog.connection.execute(_READ, (catalog.type(key.type), key.id)).fetchone()
-    if row is None:
+    """The current version, maybe a deletion. Under a narrowing one statement too, whether the resource is hidden or not there."""
+    node = narrowing.of(key.type)
+    where, values = _READ, (catalog.type(key.type), key.id)
+    if not isinstance(node, All):
+        sql, bound = dialect.holds(node, "r.rid", key.type, catalog)
+        where, values = f"{_READ} AND r.state = {LIVE} AND {sql}", (*values, *bound)
+    row = catalog.connection.execute(where, values).fetchone()
+    if row is None or row[0] == 0:
         return None
-    rid, version, updated, state, method, body = row
-    if version == 0 or not _visible(catalog, key.type, rid, narrowing):
-        return None
+    version, updated, state, method, body = row
     return Stored(key, version, updated, state == DELETED, METHODS[method], body)
 
 

@@ -109,7 +109,7 @@ def primary(table: str) -> str:
 
 
 def conditions(test: Test, parameter: Parameter, catalog: Catalog) -> tuple[Condition, ...]:
-    """One of these holds for an entry that satisfies the test (a CompositeTest is the planner's business)."""
+    """One of these holds for an entry that satisfies the test (a CompositeTest or HierarchyTest is the planner's business)."""
     match test:
         case UnlikeTest(inner):
             return tuple(_unlike(inner, parameter, catalog))
@@ -131,10 +131,6 @@ def conditions(test: Test, parameter: Parameter, catalog: Catalog) -> tuple[Cond
             return tuple(Condition(table, *meanings.text_probe(test)) for table in _text_tables(parameter))
         case NearTest():
             return (Condition("position", *meanings.place(test)),)
-        case HierarchyTest(keys=keys, parent=parent):
-            rids = tuple(catalog.rid(key) for key in keys)
-            sql = meanings.hierarchy(test, rids, catalog.parameter(keys[0].type, parent))
-            return (Condition("reference", *sql),)
         case WordsTest():
             return (Condition("word", *meanings.word(test)),)
         case MimeTest():
@@ -143,8 +139,8 @@ def conditions(test: Test, parameter: Parameter, catalog: Catalog) -> tuple[Cond
             return (Condition("token", *meanings.member_probe(*catalog.value_set(test.url, test.version))),)
         case SubsumptionTest():
             return (Condition("token", *meanings.subsumption_probe(test, _system(test, catalog))),)
-        case CompositeTest():
-            raise TypeError("a composite has no condition of its own")
+        case CompositeTest() | HierarchyTest():
+            raise TypeError(f"{type(test).__name__} is the planner's business")
 
 
 def ranges(test: Test, parameter: Parameter, catalog: Catalog) -> tuple[Range, ...]:

@@ -12,7 +12,7 @@ import json
 from typing import Final
 
 from search.dialects.sqlite.layout import OF_REFERENCE
-from search.query import HierarchyTest, MimeTest, NearTest, SubsumptionTest, TextTest, WordsTest
+from search.query import MimeTest, NearTest, SubsumptionTest, TextTest, WordsTest
 from search.types import concepts, near
 
 Sql = tuple[str, tuple[object, ...]]
@@ -60,22 +60,6 @@ def word(test: WordsTest) -> Sql:
         for at in range(1, len(test.words))
     )
     return f"{{a}}.word = ?{further}", test.words
-
-
-# ---- hierarchies of resources
-
-
-def hierarchy(test: HierarchyTest, rids: tuple[int, ...], parent: int) -> Sql:
-    """The target is one of the rows, or under (over) one of them; `parent`: number of the parameter that leads upwards."""
-    if test.mode == "below":
-        step = "r.rid FROM h CROSS JOIN reference r INDEXED BY sqlite_autoindex_reference_1 WHERE r.param = ? AND r.target = h.rid"
-    else:
-        step = "r.target FROM h CROSS JOIN reference r INDEXED BY reference_rid WHERE r.param = ? AND r.rid = h.rid"
-    sql = (
-        "{a}.target IN (WITH RECURSIVE h(rid) AS (SELECT value FROM json_each(?) UNION"
-        f" SELECT {step}) SELECT rid FROM h)"
-    )
-    return sql, (json.dumps(rids), parent)
 
 
 # ---- terminologies

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final, Literal
 
+from search.dialects.sqlite import access
 from search.dialects.sqlite.conditions import (
     Catalog,
     Condition,
@@ -34,7 +35,9 @@ from search.query import (
     And,
     Chain,
     CompositeTest,
+    EveryTarget,
     HasId,
+    HierarchyTest,
     InCompartment,
     LastUpdated,
     Match,
@@ -45,10 +48,12 @@ from search.query import (
     OwnedBy,
     Present,
     ReferenceTest,
+    Released,
     Reverse,
     StringTest,
     Test,
     TokenTest,
+    Within,
 )
 
 _PRESENT_TABLES: Final = {
@@ -109,12 +114,14 @@ class Planner:
                 return f"NOT ({sql})", values
             case Match(parameter, CompositeTest(parts)):
                 return self._tuple_holds(parameter, parts, rid)
+            case Match(parameter, HierarchyTest() as test):
+                return self._probe(parameter, access.hierarchy(self, test), rid)
             case Match(parameter, test, identifier):
                 found = conditions(test, _identified(parameter, identifier), self.catalog)
                 return joined([self._probe(parameter, c, rid) for c in found], "OR")
             case Present(parameter):
                 return self._present(parameter, rid)
-            case HasId() | LastUpdated() | InCompartment() | OwnedBy() if self.inside:
+            case HasId() | LastUpdated() | InCompartment() if self.inside:
                 return FALSE
             case HasId(ids):
                 a = self.alias()
@@ -131,11 +138,8 @@ class Planner:
                 a = self.alias()
                 sql = f"EXISTS (SELECT 1 FROM compartment {a} WHERE {a}.owner = ? AND {a}.type = ? AND {a}.rid = {rid})"
                 return sql, (self.catalog.rid(owner), self.catalog.type(type_))
-            case OwnedBy(organizations):
-                a = self.alias()
-                rids = tuple(self.catalog.rid(key) for key in organizations)
-                sql = f"EXISTS (SELECT 1 FROM owner {a} WHERE {a}.organization IN ({marks(rids)}) AND {a}.type = ? AND {a}.rid = {rid})"
-                return sql, (*rids, self.catalog.type(type_))
+            case OwnedBy() | Released() | Within() | EveryTarget():
+                return FALSE if self.inside else access.holds(self, node, rid, type_)
 
     def live(self, rid: str, type_: str) -> Sql:
         """The condition that a row number is a live resource of a type."""
@@ -146,8 +150,10 @@ class Planner:
     def finds(self, node: Node) -> bool:
         """Whether the node holds only for live resources (or contained ones) of the type its parameters are on."""
         match node:
-            case Match() | Present() | Nothing() | InCompartment() | OwnedBy():
+            case Match() | Present() | Nothing() | InCompartment() | Within() | EveryTarget():
                 return True
+            case OwnedBy(unowned=unowned):
+                return not unowned
             case And(parts):
                 return any(self.finds(part) for part in parts)
             case Or(parts):
@@ -213,7 +219,9 @@ class Planner:
     def source(self, node: Node, type_: str) -> Source | None:
         """Where the rows of `node` are found, or None when only a scan of the type would tell."""
         match node:
-            case HasId() | LastUpdated() | InCompartment() | OwnedBy() if self.inside:
+            case HasId() | LastUpdated() | InCompartment() | OwnedBy() | Released() | Within() | EveryTarget() if (
+                self.inside
+            ):
                 return self.source(Nothing(), type_)
             case All() | Not():
                 return None
@@ -225,6 +233,8 @@ class Planner:
                 return self._union(merged(parts), type_)
             case Match(parameter, CompositeTest(parts)):
                 return Source(tuple(self._tuple_branches(parameter, parts)), 6)
+            case Match(parameter, HierarchyTest() as test):
+                return Source((self._branch(parameter, access.hierarchy(self, test)),), 6)
             case Match(parameter, test, identifier):
                 found = ranges(test, _identified(parameter, identifier), self.catalog)
                 if not found:
@@ -264,11 +274,10 @@ class Planner:
                     ),
                     1,
                 )
-            case OwnedBy(organizations):
-                a = self.alias()
-                values = (*(self.catalog.rid(key) for key in organizations), self.catalog.type(type_))
-                where = f"{a}.organization IN ({marks(organizations)}) AND {a}.type = ?"
-                return Source((Branch(f"{a}.rid", (f"owner {a}", ()), (where, values), len(organizations) == 1),), 7)
+            case OwnedBy() | Within():
+                return access.source(self, node, type_)
+            case Released() | EveryTarget():
+                return None
 
     def scan(self, type_: str) -> Branch:
         """All live resources of a type, in row order."""

@@ -1,0 +1,152 @@
+"""The nodes of access rules on every store: whose a resource is, who may be told of it, and what a walk may pass through."""
+
+from dataclasses import replace
+
+import pytest
+
+from fhir_server.storage.port import Delete
+from resources.model import ResourceKey
+from search.entries import Entries, ReferenceEntry, TokenEntry, UriEntry
+from search.narrowing import EVERYTHING, Narrowing
+from search.parameters import Parameter
+from search.query import (
+    All,
+    And,
+    EveryTarget,
+    HasId,
+    HierarchyTest,
+    InCompartment,
+    Match,
+    Not,
+    Or,
+    OwnedBy,
+    Query,
+    ReferenceTest,
+    Released,
+    Reverse,
+    TokenTest,
+    Within,
+)
+from search.rewrite import rewrite
+
+pytestmark = pytest.mark.anyio
+ORGANIZATION, OTHER = ResourceKey("Organization", "org"), ResourceKey("Organization", "other")
+CODE = Parameter("Observation", "code", "token", "", None)
+TARGET = Parameter("Provenance", "target", "reference", "", None)
+LOCATION = Parameter("Encounter", "location", "reference", "", None)
+MEMBER = Parameter("CareTeam", "subject", "reference", "", None)
+WHO = Parameter("CareTeam", "participant", "reference", "", None)
+ANNE, BERT = ResourceKey("Patient", "anne"), ResourceKey("Patient", "bert")
+
+
+async def found(store, kind, node, narrowing=EVERYTHING):
+    page = await store.search(rewrite(Query(kind, node), narrowing), narrowing)
+    return [row.stored.key.id for row in page.rows]
+
+
+def refers(code, *targets):
+    return [ReferenceEntry(code, ResourceKey(*name.split("/")), "") for name in targets]
+
+
+@pytest.fixture
+async def wards(store, make):
+    """Anne is looked after by `doc`, Bert by nobody; each has an Observation, one is of nobody, one is not released."""
+    await store.commit(
+        make.unit(
+            make.put("Patient/anne", entries=Entries(compartments=[ANNE])),
+            make.put("Patient/bert", entries=Entries(compartments=[BERT])),
+            make.put(
+                "CareTeam/t",
+                entries=Entries(
+                    references=[*refers("subject", "Patient/anne"), *refers("participant", "Practitioner/doc")]
+                ),
+            ),
+            replace(
+                make.put("Observation/a", entries=Entries(tokens=[TokenEntry("code", "", "x")], compartments=[ANNE])),
+                organizations=(ORGANIZATION,),
+            ),
+            replace(
+                make.put("Observation/b", entries=Entries(compartments=[BERT])), organizations=(OTHER,), released=False
+            ),
+            make.put("Observation/c", entries=Entries()),
+            make.put("Observation/d", entries=Entries(compartments=[ANNE, BERT])),
+        )
+    )
+    return store
+
+
+ASSIGNED = Reverse("CareTeam", MEMBER, Match(WHO, ReferenceTest((ResourceKey("Practitioner", "doc"),), None)))
+CASES = {
+    "owned": (OwnedBy((ORGANIZATION,)), "a"),
+    "owned or unowned": (OwnedBy((ORGANIZATION,), unowned=True), "acd"),
+    "unowned": (OwnedBy((), unowned=True), "cd"),
+    "owned by nobody who is named": (OwnedBy(()), ""),
+    "released": (Released(), "acd"),
+    "of somebody": (Within("Patient", All()), "abd"),
+    "of one": (Within("Patient", HasId(("bert",))), "bd"),
+    "of those whom the doctor looks after": (Within("Patient", ASSIGNED), "ad"),
+    "of none": (Within("Practitioner", All()), ""),
+    "not of those": (Not(Within("Patient", ASSIGNED)), "bc"),
+    "of those, with a code": (And((Within("Patient", ASSIGNED), Match(CODE, TokenTest(None, ("x",))))), "a"),
+    "either": (Or((Within("Patient", HasId(("bert",))), OwnedBy((ORGANIZATION,)))), "abd"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_access_node_finds(wards, case):
+    node, wanted = CASES[case]
+    assert await found(wards, "Observation", node) == list(wanted)
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_access_node_narrows_a_read(wards, case):
+    node, wanted = CASES[case]
+    narrowing = Narrowing("me", lambda _: node)
+    seen = [name for name in "abcdz" if await wards.read(ResourceKey("Observation", name), narrowing) is not None]
+    assert seen == list(wanted)
+
+
+async def test_a_deleted_owner_gives_nothing(wards, make):
+    await wards.commit(make.unit(Delete(ANNE)))
+    assert await found(wards, "Observation", Within("Patient", All())) == ["b", "d"]
+    assert await found(wards, "Observation", Within("Patient", HasId(("anne",)))) == []
+
+
+TARGETS = {
+    "one that is seen": (["Observation/a"], [], True),
+    "one that is hidden": (["Observation/b"], [], False),
+    "one of each": (["Observation/a", "Observation/b"], [], False),
+    "two that are seen": (["Observation/a", "Patient/anne"], [], True),
+    "one that is not there": (["Observation/zzz"], [], False),
+    "of a type that is not there": (["Observation/a", "Media/1"], [], False),
+    "elsewhere": (["Observation/a"], ["http://other.org/Observation/1"], False),
+    "none": ([], [], False),
+}
+
+
+@pytest.mark.parametrize("case", TARGETS)
+async def test_every_target_must_be_seen(wards, make, case):
+    targets, elsewhere, wanted = TARGETS[case]
+    entries = Entries(references=refers("target", *targets), uris=[UriEntry("target", url) for url in elsewhere])
+    await wards.commit(make.unit(make.put("Provenance/p", entries=entries)))
+    mine = InCompartment(ANNE)
+    node = EveryTarget(TARGET, (("Observation", mine), ("Patient", HasId(("anne",))), ("Media", All())))
+    assert await found(wards, "Provenance", node) == (["p"] if wanted else [])
+    assert await found(wards, "Provenance", Not(node)) == ([] if wanted else ["p"])
+
+
+@pytest.mark.parametrize(
+    ("hidden", "wanted"), [((), ["e"]), (("floor",), []), (("house",), []), (("bed",), []), (("garden",), ["e"])]
+)
+async def test_a_walk_along_a_hierarchy_passes_through_what_is_seen_alone(store, make, hidden, wanted):
+    for name, above in (("house", None), ("floor", "house"), ("bed", "floor"), ("garden", "house")):
+        entries = Entries(references=refers("partof", *([f"Location/{above}"] if above else [])))
+        await store.commit(make.unit(make.put(f"Location/{name}", entries=entries)))
+    await store.commit(
+        make.unit(make.put("Encounter/e", entries=Entries(references=refers("location", "Location/bed"))))
+    )
+    house = Match(LOCATION, HierarchyTest("below", (ResourceKey("Location", "house"),), "partof"))
+    narrowing = Narrowing("me", lambda kind: Not(HasId(hidden)) if kind == "Location" and hidden else All())
+    assert await found(store, "Encounter", house, narrowing) == wanted
+    bed = Match(LOCATION, HierarchyTest("above", (ResourceKey("Location", "bed"),), "partof"))
+    assert await found(store, "Encounter", bed, narrowing) == ([] if "bed" in hidden else ["e"])
