@@ -26,7 +26,8 @@ _VERSION = "SELECT version, updated, deleted, method, body FROM history WHERE ri
 def read(catalog: Catalog, key: ResourceKey, narrowing: Narrowing) -> Stored | None:
     """The current version, maybe a deletion. Under a narrowing one statement too, whether the resource is hidden or not there."""
     node = narrowing.of(key.type)
-    where, values = _READ, (catalog.type(key.type), key.id)
+    where = _READ
+    values: tuple[object, ...] = (catalog.type(key.type), key.id)
     if not isinstance(node, All):
         sql, bound = dialect.holds(node, "r.rid", key.type, catalog)
         where, values = f"{_READ} AND r.state = {LIVE} AND {sql}", (*values, *bound)
