@@ -86,31 +86,31 @@ class Meant:
 async def meaning(
     service: Service, kind: str, criteria: Pairs, resource: Resource, headers: Mapping[str, str], narrowing: Narrowing
 ) -> Meant:
-    """Look up what a conditional update of `resource` is about; FhirError 400, 405, 409 or 412 when it cannot be done.
-
-    Raises Conflict when what is stored changed meanwhile.
-    """
+    """Look up what a conditional update of `resource` is about; FhirError 400, 405, 409 or 412 when it cannot be done."""
+    given = resource.get("id")
     found = await find(service, kind, criteria, narrowing, _WHAT)
-    match, given = found.match, resource.get("id")
-    if match is not None:
-        if given not in (None, match.key.id):
-            said = f"the criteria match {match.key}, the resource has another id"
-            raise FhirError(400, "invalid", said, expression=f"{kind}.id")
-        return Meant(match.key, await preconditions(service, match.key, headers, narrowing), found.guard)
-    if given is None:
-        key = ResourceKey(kind, service.new_id())
-    else:
-        key = ResourceKey(kind, given)
-        require_same_id(resource, key)
-        stored = await service.store.read(key, narrowing)
-        if stored is not None and not stored.deleted:
-            if (await find(service, kind, criteria, narrowing, _WHAT)).match is not None:
-                raise Conflict("guard", key)  # it was written between the two looks
-            said = f"{key} exists, and the criteria do not match it"
+    if found.match is None and given is not None and await _is_live(service, ResourceKey(kind, given), narrowing):
+        found = await find(service, kind, criteria, narrowing, _WHAT)  # perhaps it was written between the two looks
+        if found.match is None:
+            said = f"{kind}/{given} exists, and the criteria do not match it"
             raise FhirError(409, "conflict", said, expression=f"{kind}.id")
+    if found.match is not None:
+        key = found.match.key
+        if given not in (None, key.id):
+            said = f"the criteria match {key}, the resource has another id"
+            raise FhirError(400, "invalid", said, expression=f"{kind}.id")
+        return Meant(key, await preconditions(service, key, headers, narrowing), found.guard)
+    key = ResourceKey(kind, service.new_id() if given is None else given)
+    if given is not None:
+        require_same_id(resource, key)
         await require_known(service, key, narrowing)
     await preconditions(service, key, headers, narrowing)
     return Meant(key, 0, found.guard)
+
+
+async def _is_live(service: Service, key: ResourceKey, narrowing: Narrowing) -> bool:
+    stored = await service.store.read(key, narrowing)
+    return stored is not None and not stored.deleted
 
 
 async def preconditions(
