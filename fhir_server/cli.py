@@ -5,7 +5,8 @@ Rules.
    never in a traceback.
 2. What other programs read goes to stdout, everything else to stderr.
 3. Nothing is imported here that only one command needs: each command imports its own.
-4. The server does not start without access control unless `--auth off` is given, and then it listens on loopback addresses alone.
+4. The server does not start without access control unless `--auth off` is given, and then it listens on loopback addresses alone. With it, it does
+   not send tokens over a network in the clear: beyond loopback the public URL must be https.
 """
 
 from importlib.metadata import version
@@ -57,7 +58,7 @@ def serve(
     public_url: Annotated[
         str | None, typer.Option(help="How clients reach the server; the FHIR base is URL/fhir.")
     ] = None,
-    demo: Annotated[bool | None, typer.Option("--demo", help="Load the demonstration patients first.")] = None,
+    demo: Annotated[bool | None, typer.Option("--demo", help="Load a made-up hospital, with users to try.")] = None,
     auth: Annotated[str | None, typer.Option(help="`off`: no access control, this machine alone.")] = None,
 ) -> None:
     """Start the server. The first line on stdout is `Listening on URL`."""
@@ -154,13 +155,15 @@ def bench(
 
 def may_serve(settings: Settings) -> str | None:
     """Why the server must not start with these settings; None when it may."""
-    if settings.auth != "off":
-        return (
-            "access control is not part of this version: start with `--auth off`, which serves this machine alone "
-            "(addresses 127.0.0.0/8, ::1, localhost)"
-        )
-    if not is_loopback(settings.host):
+    if is_loopback(settings.host):
+        return None
+    if settings.auth == "off":
         return f"with `--auth off` the server listens on loopback addresses alone, not on {settings.host}"
+    if not settings.public.startswith("https://"):
+        return (
+            f"tokens and passwords must not cross a network in the clear: to listen on {settings.host} give an https `--public-url` "
+            "(that of a proxy which ends TLS)"
+        )
     return None
 
 

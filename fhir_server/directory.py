@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fhir_server.http.negotiation import Prefer
-from fhir_server.http.request import FhirRequest
+from fhir_server.http.request import FhirRequest, Pairs
 from fhir_server.interactions.search import search as search_type
 from fhir_server.interactions.service import Service
 from resources import references
@@ -32,12 +32,19 @@ class StoreDirectory:
         found: dict[str, str] = {}
         if is_id(search) and (patient := await self._read(ResourceKey("Patient", search))) is not None:
             found[search] = shown(patient)
-        query = (("name", search), ("_count", str(_MOST))) if search.strip() else (("_count", str(_MOST)),)
-        request = FhirRequest("GET", ("Patient",), query, {}, b"", EVERYTHING, Prefer())
-        answer = json.loads((await search_type(self.service, request)).body)
-        for entry in answer.get("entry", ()):
-            found.setdefault(entry["resource"]["id"], shown(entry["resource"]))
+        for patient in await self._search((("name", search),) if search.strip() else ()):
+            found.setdefault(patient["id"], shown(patient))
         return list(found.items())[:_MOST]
+
+    async def identified(self, system: str, value: str) -> str | None:
+        """The id of a patient with this identifier."""
+        found = await self._search((("identifier", f"{system}|{value}"),))
+        return found[0]["id"] if found else None
+
+    async def _search(self, query: Pairs) -> list[Mapping[str, Any]]:
+        request = FhirRequest("GET", ("Patient",), (*query, ("_count", str(_MOST))), {}, b"", EVERYTHING, Prefer())
+        answer = json.loads((await search_type(self.service, request)).body)
+        return [entry["resource"] for entry in answer.get("entry", ())]
 
     async def _read(self, key: ResourceKey) -> Mapping[str, Any] | None:
         stored = await self.service.store.read(key, EVERYTHING)

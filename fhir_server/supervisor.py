@@ -44,6 +44,15 @@ Work = Callable[[Callable[[], None], int], None]
 """What a child does: `work(ready, lifeline)` calls `ready` when it serves and ends soon after `lifeline` reads end of file."""
 
 
+Announce = Callable[[], Iterator[str]]
+"""Lines to tell when the server listens."""
+
+
+def nothing_more() -> Iterator[str]:
+    """No line."""
+    return iter(())
+
+
 class CannotServe(Exception):  # noqa: N818  (a sentence for the user)
     """The server cannot start; the message says why and names the thing concerned."""
 
@@ -98,7 +107,8 @@ def supervise(settings: Settings) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL)
     listener = listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-    from fhir_server.jobs.background import run_jobs  # noqa: PLC0415  (a taken port needs no imports)
+    from fhir_server.first_start import prepare_auth  # noqa: PLC0415  (a taken port needs no imports)
+    from fhir_server.jobs.background import run_jobs  # noqa: PLC0415
     from fhir_server.worker import prepare_data, serve_requests  # noqa: PLC0415
 
     prepare_data(settings)
@@ -109,12 +119,13 @@ def supervise(settings: Settings) -> int:
             load_demo(settings)
         except CannotLoad as error:
             raise CannotServe(str(error)) from None
+    announce = prepare_auth(settings, int(time.time()))
     roles = [*(f"worker-{number}" for number in range(1, settings.workers + 1)), "background"]
     board = Board(roles)
     serve, background = serve_requests(settings, listener, board), run_jobs(settings)
     children = [Child(role, _shown(board, role, serve)) for role in roles[:-1]]
     children.append(Child("background", _shown(board, "background", background)))
-    return run_family(children, listener, settings)
+    return run_family(children, listener, settings, announce)
 
 
 def _shown(board: Board, role: str, work: Work) -> Work:
@@ -127,8 +138,10 @@ def _shown(board: Board, role: str, work: Work) -> Work:
     return run
 
 
-def run_family(children: list[Child], listener: socket.socket, settings: Settings) -> int:
-    """Start `children`, announce the address, keep them alive until a signal comes, end them; the exit code."""
+def run_family(
+    children: list[Child], listener: socket.socket, settings: Settings, announce: Announce = nothing_more
+) -> int:
+    """Start `children`, announce the address and what `announce` gives, keep them alive until a signal comes, end them; the exit code."""
     host, port = listener.getsockname()[:2]
     family = Family(children, os.pipe(), settings.grace)
     gc.collect()
@@ -138,6 +151,7 @@ def run_family(children: list[Child], listener: socket.socket, settings: Setting
             _start(family, wakeup)
             if not family.signals:
                 sys.stdout.write(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}\n")
+                sys.stdout.writelines(f"{line}\n" for line in announce())
                 sys.stdout.flush()
                 log.info("serving", port=port, processes=len(children))
                 _watch(family, wakeup)

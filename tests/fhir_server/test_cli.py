@@ -59,7 +59,13 @@ def get(url):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        pytest.param(["serve"], 2, "--auth off", id="without --auth off"),
+        pytest.param(["serve", "--host", "0.0.0.0"], 2, "https", id="in the clear on all addresses"),
+        pytest.param(
+            ["serve", "--host", "192.0.2.1", "--public-url", "http://ehr.example.org"],
+            2,
+            "https",
+            id="in the clear on another address",
+        ),
         pytest.param(["serve", "--auth", "off", "--host", "0.0.0.0"], 2, "loopback", id="on all addresses"),
         pytest.param(["serve", "--auth", "off", "--host", "192.0.2.1"], 2, "loopback", id="on another address"),
         pytest.param(["serve", "--auth", "none"], 2, "auth", id="with an unknown kind of access control"),
