@@ -4,6 +4,7 @@ Rules. Rows are collected and written sorted, table by table, at the end or befo
 lastUpdated and row numbers are given here, under the lock of all writers. What a refused unit changed is nothing: no savepoint.
 """
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from fhir_server.storage.sqlite.custom import RESOURCE, follow
 from fhir_server.storage.sqlite.references import require_targets, require_unreferred
 from fhir_server.storage.sqlite.rows import Rows, add_rows
 from resources.model import ResourceKey
-from search.dialects.sqlite.layout import CONTAINED, DELETED, INDEX_TABLES, LIVE, UNKNOWN, spaced
+from search.dialects.sqlite.layout import CONTAINED, DELETED, LIVE, UNKNOWN, spaced
 from search.entries import Entries
 from search.query import And, Match, Node, Query, TokenTest
 
@@ -39,6 +40,8 @@ _STATE: Final = (
     "SELECT (SELECT coalesce(max(rid), 0) + 1 FROM resource),"
     " coalesce((SELECT value FROM meta WHERE key = 'wordings'), 0)"
 )
+_RID: Final = 2
+"""The column of these tables that holds the resource's row number."""
 _CURRENT: Final = "SELECT rid, version, updated, state, method, body FROM resource WHERE type = ? AND id = ?"
 _INSERT_RESOURCE: Final = "INSERT INTO resource VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPDATE_RESOURCE: Final = (
@@ -261,12 +264,13 @@ class Batch:
         for resource in self._changed.values():
             if resource.entries is not None:
                 self._collect(rows, contained, resource, resource.entries)
-        self._forget([resource.rid for resource in self._changed.values() if resource.indexed])
+        indexed = self._with_contained([resource.rid for resource in self._changed.values() if resource.indexed])
         self._write_resources(contained)
         self._many("INSERT INTO history VALUES (?, ?, ?, ?, ?, ?, ?)", self._history)
         for table, collected in rows.items():
-            collected.sort()
-            self._many(_INSERTS[table], collected)
+            new = self._without_old(table, collected, indexed) if indexed else collected
+            new.sort()
+            self._many(_INSERTS[table], new)
         self._words.sort()
         self._many("INSERT INTO wording_word VALUES (?, ?)", self._words)
         self._many("INSERT OR REPLACE INTO follow_up VALUES (?, ?, ?)", self._follow_ups)
@@ -295,19 +299,24 @@ class Batch:
             contained[inside_rid] = (inside, rid)
             add_rows(rows, inner, inside, inside_rid, self, sign=-1)
 
-    def _forget(self, rids: list[int]) -> None:
-        """Drop the index rows of resources and of what they contain."""
-        if not rids:
-            return
+    def _with_contained(self, rids: list[int]) -> list[int]:
+        """Resources that have index rows and what they contained, which is no more unless it is written again."""
         inside = [
             row
             for rid in rids
             for row in self._connection.execute("SELECT rid FROM resource WHERE container = ?", (rid,))
         ]
-        gone = [(rid,) for rid in rids] + inside
-        for table in (*INDEX_TABLES, "compartment", "owner"):
-            self._many(f"DELETE FROM {table} WHERE rid = ?", gone)  # noqa: S608  (no value in it)
         self._many(f"UPDATE resource SET state = {UNKNOWN}, container = NULL WHERE rid = ?", inside)  # noqa: S608
+        return rids + [rid for (rid,) in inside]
+
+    def _without_old(self, table: str, rows: list[tuple[Any, ...]], indexed: list[int]) -> list[tuple[Any, ...]]:
+        """The rows that the table lacks. A resource whose rows there are the same keeps them; those of another are dropped."""
+        among = json.dumps(indexed)
+        sql = f"SELECT * FROM {table} WHERE rid IN (SELECT value FROM json_each(?))"  # noqa: S608  (no value in it)
+        old = set(self._connection.execute(sql, (among,)))
+        stale = {row[_RID] for row in old.difference(rows)}
+        self._many(f"DELETE FROM {table} WHERE rid = ?", [(rid,) for rid in stale])  # noqa: S608
+        return [row for row in rows if row not in old or row[_RID] in stale]
 
     def _write_resources(self, contained: dict[int, tuple[ResourceKey, int]]) -> None:
         fresh: list[tuple[Any, ...]] = []
