@@ -50,7 +50,7 @@ def compose_auth(settings: Settings, store: AuthStore, directory: Directory) -> 
 
 def auth_routes(parts: AuthParts) -> list[BaseRoute]:
     """Everything that the authorization server answers."""
-    return list(page_routes(lambda: parts))
+    return list(page_routes(parts))
 
 
 @contextlib.asynccontextmanager

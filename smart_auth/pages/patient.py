@@ -1,0 +1,41 @@
+"""Choosing the patient whose data an app is to see.
+
+Rules: only patients that the person may see are shown and taken; the search goes by id or name; the choice is looked up again when it comes
+back, for the form is the browser's. The search changes nothing and shows its fields in the address: its `csrf` opens nothing.
+"""
+
+from starlette.responses import Response
+
+from smart_auth.pages.flow import go, is_own, patients, place_of, with_patient
+from smart_auth.pages.visit import Visit, csrf_of
+
+_LONGEST = 100
+
+
+def patient(visit: Visit) -> Response:
+    """`/auth/patient`."""
+    place = place_of(visit)
+    if place.stop != "patient":
+        return go(visit, place)
+    assert visit.signed_in is not None
+    assert place.request is not None
+    user, error, message = visit.signed_in[2], "", ""
+    if visit.posted:
+        chosen = visit.text("patient")
+        if chosen and any(chosen == name for name, _ in patients(visit, user, chosen[:_LONGEST])):
+            with_patient(visit, place.request, chosen)
+            return go(visit, place_of(visit))
+        error, message = "no_patient", "Choose one of the patients."
+    search = visit.text("q").strip()[:_LONGEST]
+    return visit.page(
+        "patient",
+        400 if error else 200,
+        place.request,
+        error=error,
+        message=message,
+        search=search,
+        searchable=not is_own(user),
+        patients=patients(visit, user, search),
+        opens_nothing=csrf_of(""),
+        app=place.request.client.name,
+    )

@@ -1,0 +1,77 @@
+"""The routes of the pages, and the frame around every handler: read, check the form, answer, or show the error page.
+
+Specification: form contract of the pages in docs/smart.md
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.resources import files
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from smart_auth import sessions
+from smart_auth.pages.account import apps, devices
+from smart_auth.pages.consent import consent
+from smart_auth.pages.login import login, otp, password
+from smart_auth.pages.patient import patient
+from smart_auth.pages.visit import STALE, PageFault, Visit, is_csrf, read
+from smart_auth.parts import AuthParts
+
+Handler = Callable[[Visit], Response]
+
+PAGES: dict[str, Handler] = {
+    "login": login,
+    "otp": otp,
+    "password": password,
+    "patient": patient,
+    "consent": consent,
+    "apps": apps,
+    "sessions": devices,
+}
+
+
+def routes(parts: AuthParts) -> list[Route]:
+    """The routes under `/auth/`."""
+    pages = [_route(name, handler, parts) for name, handler in PAGES.items()]
+    return [*pages, Route("/auth/style.css", _style, methods=["GET"])]
+
+
+def _route(name: str, handler: Handler, parts: AuthParts) -> Route:
+    async def endpoint(request: Request) -> Response:
+        request.scope["route_shape"] = f"/auth/{name}"
+        try:
+            visit = await read(parts, request)
+        except PageFault as fault:
+            return error_page(parts, fault)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        return await run_in_threadpool(_answer, name, handler, visit, request.cookies)
+
+    return Route(f"/auth/{name}", endpoint, methods=["GET", "POST"])
+
+
+def _answer(name: str, handler: Handler, visit: Visit, cookies: dict[str, str]) -> Response:
+    visit = replace(visit, signed_in=sessions.current(visit.parts, cookies))
+    if visit.posted and visit.signed_in is None and name != "login":
+        return visit.redirect(visit.path("login"))
+    try:
+        if visit.posted and not is_csrf(visit.text("csrf"), visit.secret(name)):
+            raise STALE
+        return handler(visit)
+    except PageFault as fault:
+        return error_page(visit.parts, fault)
+
+
+def error_page(parts: AuthParts, fault: PageFault) -> Response:
+    """The error page: `main#auth-error[data-error=...]`."""
+    visit = Visit(parts, posted=False, query={}, form={}, address="", device="", early="", signed_in=None)
+    return visit.page("error", fault.status, code=fault.error, text=fault.message)
+
+
+async def _style(_request: Request) -> Response:
+    text = files("smart_auth.pages").joinpath("static/style.css").read_bytes()
+    headers = {"Cache-Control": "public, max-age=3600", "X-Content-Type-Options": "nosniff"}
+    return Response(text, media_type="text/css", headers=headers)
