@@ -70,7 +70,8 @@ def begin(parts: AuthParts, parameters: Parameters) -> str:
     except Denied as denied:
         return _back_with_error(parts, values, denied)
     tx = handle()
-    pending = Pending(values, parts.now() + PENDING_SECONDS, context=launch.context, user=launch.user)
+    context = launch.context
+    pending = Pending(values, parts.now() + PENDING_SECONDS, context=context, launch=context.patient, user=launch.user)
     parts.store.put_pending(tx, pending)
     return f"{parts.public}/auth/login?tx={tx}"
 
@@ -98,7 +99,7 @@ def finish(
     try:
         patient = pending.context.patient or context.patient
         scope = _granted(user, wanted, granted if approved else ())
-        _check_person(parts, user, wanted, patient, scope)
+        _check_person(parts, user, pending, patient, scope)
     except Denied as denied:
         return _back_with_error(parts, pending.parameters, denied)
     grant = Grant(
@@ -182,19 +183,17 @@ def _granted(user: User, wanted: Asked, posted: Sequence[str]) -> str:
     return scope
 
 
-def _check_person(parts: AuthParts, user: User, wanted: Asked, patient: str, scope: str) -> None:
-    """Whether the person may give this for this patient."""
-    if user.disabled or (wanted.user and wanted.user.casefold() != user.name.casefold()):
+def _check_person(parts: AuthParts, user: User, pending: Pending, patient: str, scope: str) -> None:
+    """Whether the person may give this for this patient: staff for whom the launch names; others, and without a launch, by the directory."""
+    if user.disabled or (pending.user and pending.user.casefold() != user.name.casefold()):
         raise Denied("access_denied", "the launch is for somebody else")
     if not patient:
         granted = parse(scope)
         if granted.has("launch/patient") or any(one.context == "patient" for one in granted.resource):
             raise Denied("access_denied", "no patient was chosen")
         return
-    if user.fhir_user == f"Patient/{patient}":
-        return
-    vouched = bool(wanted.context.patient) and "patient" not in user.roles
-    if vouched:
+    is_staff = set(user.roles) - {"patient"} and not user.fhir_user.startswith(("Patient/", "RelatedPerson/"))
+    if user.fhir_user == f"Patient/{patient}" or (is_staff and pending.launch == patient):
         return
     if patient not in {known for known, _ in anyio.from_thread.run(parts.directory.patients, user.name, patient)}:
         raise Denied("access_denied", "the patient cannot be opened by this person")
