@@ -24,6 +24,7 @@ from fhir_server.observability.board import Board
 from fhir_server.openapi.routes import openapi_routes
 from fhir_server.settings import Settings
 from fhir_server.watch import compose_watch, watching
+from smart_auth.oauth import OPEN
 
 PREFIX = "/fhir"
 
@@ -76,7 +77,7 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
         middleware=[
             Middleware(request_id),
             Middleware(observed, observe=watch.observer),
-            Middleware(cors, prefix=PREFIX),
+            Middleware(cors, prefixes=(PREFIX, *OPEN)),
             Middleware(admission, guard=watch.guard, prefix=PREFIX),
             Middleware(body_limit, limit=options.body_limit),
             Middleware(gzip),

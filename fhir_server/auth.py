@@ -50,7 +50,9 @@ def compose_auth(settings: Settings, store: AuthStore, directory: Directory) -> 
 
 def auth_routes(parts: AuthParts) -> list[BaseRoute]:
     """Everything that the authorization server answers."""
-    return list(page_routes(parts))
+    from smart_auth.oauth.endpoints import routes as oauth_routes  # noqa: PLC0415  (Authlib and cryptography, for this alone)
+
+    return [*oauth_routes(parts), *page_routes(parts)]
 
 
 @contextlib.asynccontextmanager

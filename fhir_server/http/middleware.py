@@ -114,11 +114,11 @@ def observed(app: ASGIApp, observe: Observe) -> ASGIApp:
     return layer
 
 
-def cors(app: ASGIApp, prefix: str) -> ASGIApp:
-    """Any origin may call the paths under `prefix`, without credentials; Authorization is listed by name."""
+def cors(app: ASGIApp, prefixes: tuple[str, ...]) -> ASGIApp:
+    """Any origin may call the paths that begin with one of `prefixes`, without credentials; Authorization is listed by name."""
 
     async def layer(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or header(scope, b"origin") is None or not scope["path"].startswith(prefix):
+        if scope["type"] != "http" or header(scope, b"origin") is None or not scope["path"].startswith(prefixes):
             await app(scope, receive, send)
             return
         if scope["method"] == "OPTIONS" and header(scope, b"access-control-request-method") is not None:

@@ -2,8 +2,7 @@
 
 Rules.
 1. Machines send their parameters as a form, never in the URL, each once; what cannot be read is `invalid_request`.
-2. `OPEN` paths are for scripts of any origin, without credentials; the pages and what changes registrations are not.
-3. Discovery is JSON whatever `Accept` says.
+2. Discovery is JSON whatever `Accept` says.
 
 Specification: https://www.rfc-editor.org/rfc/rfc6749#section-3, https://hl7.org/fhir/smart-app-launch/STU2.2/app-launch.html
 """
@@ -35,9 +34,6 @@ from smart_auth.pages.routes import error_page
 from smart_auth.pages.visit import PageFault, refusal
 from smart_auth.parts import AuthParts
 from smart_auth.redirects import LOOPBACK
-
-OPEN = ("/auth/token", "/auth/revoke", "/auth/userinfo", "/auth/jwks", "/auth/smart-style.json", "/.well-known/")
-"""What scripts of any origin may call."""
 
 _FORM = "application/x-www-form-urlencoded"
 _CACHED = {"Cache-Control": "public, max-age=300"}
