@@ -1,62 +1,180 @@
-"""What authorization asks of the store of resources (`smart_auth.ports.Directory`): whether something is there, whom one may choose."""
+"""What authorization asks of the store of resources (`smart_auth.ports.Directory`): whether something is there, whom one may choose.
+
+Rules.
+1. Staff choose among the patients that their access lets them see (`narrowed`). A patient has their own record, a related person those of the
+   patients they are related to now; who is both, by a Person resource that links the two with sure assurance, has both.
+2. Nothing here is remembered.
+
+Specification: https://hl7.org/fhir/R4/relatedperson.html, https://hl7.org/fhir/R4/person.html
+"""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from fhir_server.http.negotiation import Prefer
-from fhir_server.http.request import FhirRequest, Pairs
+from fhir_server.http.request import FhirRequest
 from fhir_server.interactions.search import search as search_type
 from fhir_server.interactions.service import Service
 from resources import references
 from resources.model import ResourceKey, is_id
-from search.narrowing import EVERYTHING
+from search.narrowing import EVERYTHING, Narrowing
+from search.values import fold
+from smart_auth.model import Identified, User
 
 _MOST: Final = 20
+_IDENTIFIER_TYPES: Final = "http://terminology.hl7.org/CodeSystem/v2-0203"
+_SURE: Final = frozenset({"level3", "level4"})
+"""The assurances of Person.link that count: somebody has checked who it is."""
+_ON_BEHALF: Final = ("Patient", "RelatedPerson")
+
+Body = Mapping[str, Any]
+
+
+def _everything(_user: User) -> Narrowing:
+    return EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)
 class StoreDirectory:
-    """Looks into the service's store."""
+    """Looks into the service's store. `narrowed`: what a member of staff may see."""
 
     service: Service
+    narrowed: Callable[[User], Narrowing] = _everything
 
     async def exists(self, reference: str) -> bool:
         """See the port."""
         key = references.parse(reference, ()).key
-        return key is not None and await self._read(key) is not None
+        return key is not None and await self._read(key, EVERYTHING) is not None
 
-    async def patients(self, user: str, search: str) -> list[tuple[str, str]]:  # noqa: ARG002  (access is to narrow it)
+    async def patients(self, user: User, search: str) -> list[tuple[str, str]]:
         """See the port: the patient of that id first, then those whose name begins so."""
+        if user.fhir_user.startswith(_ON_BEHALF):
+            return await self._own(user.fhir_user)
+        narrowing, search = self.narrowed(user), search.strip()
         found: dict[str, str] = {}
-        if is_id(search) and (patient := await self._read(ResourceKey("Patient", search))) is not None:
+        key = ResourceKey("Patient", search)
+        if is_id(search) and (patient := await self._read(key, narrowing)) is not None:
             found[search] = shown(patient)
-        for patient in await self._search((("name", search),) if search.strip() else ()):
-            found.setdefault(patient["id"], shown(patient))
+        if fold(search) or not search:
+            query = [("name", _escaped(search))] if search else []
+            for patient in await self._search("Patient", query, narrowing):
+                found.setdefault(patient["id"], shown(patient))
         return list(found.items())[:_MOST]
 
-    async def identified(self, system: str, value: str) -> str | None:
-        """The id of a patient with this identifier."""
-        found = await self._search((("identifier", f"{system}|{value}"),))
-        return found[0]["id"] if found else None
+    async def identify(self, mrn: str, name: str, birth_date: str) -> list[Identified]:
+        """See the port. The name has to be whole words of the patient's, the family name among them."""
+        if mrn:
+            system, bar, value = mrn.rpartition("|")
+            text = f"{_escaped(system)}|{_escaped(value)}" if bar else _escaped(value)
+            rows = await self._search("Patient", [("identifier", text)], EVERYTHING) if value else []
+            return [_identified(row) for row in rows if any(one.get("value") == value for one in _numbers(row))]
+        words = fold(name).split()
+        if not words:
+            return []
+        query = [("birthdate", birth_date), *(("name", word) for word in words)]
+        rows = await self._search("Patient", query, EVERYTHING)
+        return [_identified(row) for row in rows if row.get("birthDate") == birth_date and _is_named(row, words)]
 
-    async def _search(self, query: Pairs) -> list[Mapping[str, Any]]:
-        request = FhirRequest("GET", ("Patient",), (*query, ("_count", str(_MOST))), {}, b"", EVERYTHING, Prefer())
+    async def _own(self, fhir_user: str) -> list[tuple[str, str]]:
+        """The patients of a person who is a patient, a related person, or both."""
+        found: dict[str, str] = {}
+        for reference in await self._linked(fhir_user):
+            key = references.parse(reference, ()).key
+            body = await self._read(key, EVERYTHING) if key is not None and key.type in _ON_BEHALF else None
+            if body is not None and body["resourceType"] == "RelatedPerson":
+                body = await self._related(body)
+            if body is not None:
+                found[body["id"]] = shown(body)
+        return list(found.items())
+
+    async def _linked(self, fhir_user: str) -> list[str]:
+        """The person's own reference and those of the resources that surely are the same person."""
+        same = [fhir_user]
+        for person in await self._search("Person", [("link", fhir_user)], EVERYTHING):
+            sure = [
+                one["target"].get("reference", "") for one in person.get("link", ()) if one.get("assurance") in _SURE
+            ]
+            if person.get("active", True) and fhir_user in sure:
+                same += sure
+        return list(dict.fromkeys(same))
+
+    async def _related(self, body: Body) -> Body | None:
+        """The patient whom a RelatedPerson is related to now."""
+        key = references.parse(body.get("patient", {}).get("reference", ""), (self.service.base,)).key
+        if not body.get("active", True) or not _holds(body.get("period", {})) or key is None or key.type != "Patient":
+            return None
+        return await self._read(key, EVERYTHING)
+
+    async def _read(self, key: ResourceKey, narrowing: Narrowing) -> Body | None:
+        stored = await self.service.store.read(key, narrowing)
+        if stored is None or stored.deleted:
+            return None
+        body: Body = json.loads(stored.body)
+        return body
+
+    async def _search(self, kind: str, query: Sequence[tuple[str, str]], narrowing: Narrowing) -> Sequence[Body]:
+        pairs = (*query, ("_count", str(_MOST)))
+        request = FhirRequest("GET", (kind,), pairs, {}, b"", narrowing, Prefer())
         answer = json.loads((await search_type(self.service, request)).body)
         return [entry["resource"] for entry in answer.get("entry", ())]
 
-    async def _read(self, key: ResourceKey) -> Mapping[str, Any] | None:
-        stored = await self.service.store.read(key, EVERYTHING)
-        if stored is None or stored.deleted:
-            return None
-        resource: Mapping[str, Any] = json.loads(stored.body)
-        return resource
 
-
-def shown(patient: Mapping[str, Any]) -> str:
+def shown(patient: Body) -> str:
     """`Ana Nuñez, 1990-02-03`: how a patient is told from others."""
+    return ", ".join(part for part in (_name(patient) or patient.get("id", ""), patient.get("birthDate", "")) if part)
+
+
+def _identified(patient: Body) -> Identified:
+    number = next((one.get("value", "") for one in _numbers(patient)), "")
+    return Identified(patient["id"], _name(patient), patient.get("birthDate", ""), number)
+
+
+def _name(patient: Body) -> str:
     names = patient.get("name") or [{}]
     name = next((one for one in names if one.get("use") == "official"), names[0])
-    text = name.get("text") or " ".join([*name.get("given", ()), name.get("family", "")]).strip()
-    return ", ".join(part for part in (text or patient.get("id", ""), patient.get("birthDate", "")) if part)
+    return name.get("text") or " ".join([*name.get("given", ()), name.get("family", "")]).strip()
+
+
+def _numbers(patient: Body) -> Iterator[Body]:
+    """The identifiers that are medical record numbers: those of type MR, else those without a type."""
+    given = patient.get("identifier", ())
+    typed = [one for one in given if _IDENTIFIER_TYPES in {code.get("system") for code in _codings(one)}]
+    numbers = [one for one in typed if "MR" in {code.get("code") for code in _codings(one)}]
+    yield from numbers or [one for one in given if one not in typed]
+
+
+def _codings(identifier: Body) -> Sequence[Body]:
+    codings: Sequence[Body] = identifier.get("type", {}).get("coding", ())
+    return codings
+
+
+def _is_named(patient: Body, words: Sequence[str]) -> bool:
+    """Whether one name of the patient has all the words, its family name among them."""
+    for name in patient.get("name", ()):
+        family = fold(name.get("family", "")).split()
+        others = fold(" ".join([*name.get("given", ()), name.get("text", "")])).split()
+        if family and set(family) <= set(words) <= {*family, *others} and set(words) - set(family):
+            return True
+    return False
+
+
+def _holds(period: Body) -> bool:
+    """Whether today is in the period, days as written."""
+    today, start, end = datetime.now(UTC).date().isoformat(), period.get("start", "")[:10], period.get("end", "")[:10]
+    return start <= today[: len(start)] and (not end or today[: len(end)] <= end)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").strftime("%Y-%m-%d") == text  # noqa: DTZ007  (a day)
+    except ValueError:
+        return False
+
+
+def _escaped(text: str) -> str:
+    """A text as one value of a search."""
+    return re.sub(r"([\\,|$])", r"\\\1", text)

@@ -123,7 +123,7 @@ async def _demo_accounts(settings: Settings) -> tuple[_Account, ...]:
     )
     try:
         directory = StoreDirectory(service)
-        found = [await directory.identified(MRN, number) for number in _DEMO_PATIENTS]
+        found = [await directory.identify(f"{MRN}|{number}", "", "") for number in _DEMO_PATIENTS]
     finally:
         await service.store.close()
     staff = (
@@ -131,8 +131,8 @@ async def _demo_accounts(settings: Settings) -> tuple[_Account, ...]:
         for role, practitioner in _DEMO_STAFF.items()
     )
     patients = (
-        _Account(f"patient-{number}", "patient", f"Patient/{name}", _HOSPITAL)
-        for number, name in enumerate(found, 1)
-        if name is not None
+        _Account(f"patient-{number}", "patient", f"Patient/{patients[0].id}", _HOSPITAL)
+        for number, patients in enumerate(found, 1)
+        if patients
     )
     return (*staff, *patients)

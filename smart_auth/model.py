@@ -196,3 +196,13 @@ class Principal:
     grant: str = ""
     expires: int = 0
     operator: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """A patient as told to who may not yet see the record: `birth_date` as YYYY-MM-DD, `mrn` the medical record number; "" where unknown."""
+
+    id: str
+    name: str
+    birth_date: str
+    mrn: str

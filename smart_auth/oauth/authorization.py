@@ -195,7 +195,7 @@ def _check_person(parts: AuthParts, user: User, pending: Pending, patient: str, 
     is_staff = set(user.roles) - {"patient"} and not user.fhir_user.startswith(("Patient/", "RelatedPerson/"))
     if user.fhir_user == f"Patient/{patient}" or (is_staff and pending.launch == patient):
         return
-    if patient not in {known for known, _ in anyio.from_thread.run(parts.directory.patients, user.name, patient)}:
+    if patient not in {known for known, _ in anyio.from_thread.run(parts.directory.patients, user, patient)}:
         raise Denied("access_denied", "the patient cannot be opened by this person")
 
 

@@ -79,7 +79,7 @@ def end(visit: Visit, request: Asked, granted: Sequence[str], *, approved: bool)
 
 def patients(visit: Visit, user: User, search: str) -> Sequence[tuple[str, str]]:
     """The patients (id, what to show) that the person may choose."""
-    return from_thread.run(visit.parts.directory.patients, user.name, search)
+    return from_thread.run(visit.parts.directory.patients, user, search)
 
 
 def is_own(user: User) -> bool:

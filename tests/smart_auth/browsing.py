@@ -39,8 +39,8 @@ class Patients:
         return reference.removeprefix("Patient/") in self.known
 
     async def patients(self, user, search):
-        if user in self.own:
-            return [(name, self.known[name]) for name in self.own[user]]
+        if user.name in self.own:
+            return [(name, self.known[name]) for name in self.own[user.name]]
         wanted = search.casefold()
         return [
             (name, text) for name, text in self.known.items() if name == search or text.casefold().startswith(wanted)
