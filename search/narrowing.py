@@ -14,16 +14,19 @@ from search.query import All, Node
 class Narrowing:
     """`of(type)` is the node every visible resource of the type satisfies (`All()`: all of them, `Nothing()`: none).
 
-    `principal` names who is asking, so that a cursor can be bound to its caller; it is never logged.
+    `principal` names who is asking, so that a cursor can be bound to its caller; it is never logged. `searched`: where the criteria of a
+    write are looked up, when that is less. `operates`: the principal may see how the server does its work.
     """
 
     principal: str
     of: Callable[[str], Node]
+    searched: "Narrowing | None" = None
+    operates: bool = False
 
 
 def _all(_type: str) -> Node:
     return All()
 
 
-EVERYTHING = Narrowing("", _all)
+EVERYTHING = Narrowing("", _all, operates=True)
 """The narrowing of `--auth off` and of the server's own work."""

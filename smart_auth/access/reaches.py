@@ -1,0 +1,229 @@
+"""Reaches as nodes: whose resources they are, by what is recorded of care.
+
+Rules. A practitioner looks after a patient as a member of an active CareTeam (in person, in a role, or through the organization), as a participant of
+an Encounter that is open or ended some days ago, as a participant of an Appointment some days ahead or ago, as performer of an active ServiceRequest
+or owner of an active Task, or as general practitioner. Days are settings. What is of several patients is seen when one of them is; it is written
+only when all of them are.
+
+Specification: https://hl7.org/fhir/R4/compartmentdefinition-patient.html
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from resources.errors import FhirError
+from resources.model import ResourceKey
+from search.parser import parse
+from search.query import (
+    All,
+    And,
+    HasId,
+    HierarchyTest,
+    InCompartment,
+    Match,
+    Node,
+    Nothing,
+    Or,
+    OwnedBy,
+    ReferenceTest,
+    Reverse,
+    Within,
+)
+from smart_auth.access.facts import Facts, Rules
+from smart_auth.model import Principal
+from smart_auth.roles import Reach
+
+PATIENT: Final = "Patient"
+_OPEN: Final = ("status", "arrived,triaged,in-progress,onleave")
+_OVER: Final = ("date", "eb9999-12-31")
+_BOOKED: Final = ("status", "proposed,pending,booked,arrived,fulfilled,checked-in,waitlist")
+_ACTIVE: Final = ("status", "active")
+_AT_WORK: Final = ("status", "requested,received,accepted,ready,in-progress,on-hold")
+_PAID_BY: Final = {
+    "Claim": "insurer",
+    "ClaimResponse": "insurer",
+    "Coverage": "payor",
+    "CoverageEligibilityResponse": "insurer",
+}
+_PAID_THROUGH: Final = {"ExplanationOfBenefit": ("claim", "Claim")}
+
+
+def both(*parts: Node) -> Node:
+    """All of them: one And, without what always holds; what is Nothing makes Nothing."""
+    flat = [inner for part in parts for inner in (part.parts if isinstance(part, And) else (part,))]
+    if any(isinstance(part, Nothing) for part in flat):
+        return Nothing()
+    kept = tuple(dict.fromkeys(part for part in flat if not isinstance(part, All)))
+    return All() if not kept else kept[0] if len(kept) == 1 else And(kept)
+
+
+def either(parts: Sequence[Node]) -> Node:
+    """One of them: one Or, or what always holds; of none Nothing."""
+    flat = [inner for part in parts for inner in (part.parts if isinstance(part, Or) else (part,))]
+    if any(isinstance(part, All) for part in flat):
+        return All()
+    kept = tuple(dict.fromkeys(part for part in flat if not isinstance(part, Nothing)))
+    return Nothing() if not kept else kept[0] if len(kept) == 1 else Or(kept)
+
+
+def condition(rules: Rules, kind: str, pairs: Sequence[tuple[str, str]], now: int) -> Node:
+    """The node of a plain search; Nothing when it cannot be understood, so that a rule that is out of date allows nothing."""
+    try:
+        found = parse(rules.registry, kind, pairs, values=rules.context(now), limits=rules.limits)
+    except FhirError:
+        return Nothing()
+    query = found.query
+    # whatever else it says than conditions is no rule
+    plain = len(found.used) == len(pairs) and not (query.includes or query.sort or query.others or found.cursor)
+    return query.where if plain and query.contained == "no" else Nothing()
+
+
+def owned(principal: Principal) -> Node:
+    """What belongs to the principal's organization. What has no owner is everybody's: of a server of one organization."""
+    if not principal.organization:
+        return OwnedBy((), unowned=True)
+    return OwnedBy((key_of(principal.organization),), unowned=True)
+
+
+def key_of(reference: str) -> ResourceKey:
+    """`Practitioner/1` as a key."""
+    kind, _, name = reference.partition("/")
+    return ResourceKey(kind, name)
+
+
+def patients(reach: Reach, principal: Principal, facts: Facts, rules: Rules) -> Node:
+    """The node on Patient of those whom a reach is about; Nothing for a reach that is about no patients."""
+    match reach:
+        case "assigned":
+            return _assigned(principal, facts, rules)
+        case "ward":
+            return _on_ward(facts, rules)
+        case "ordered":
+            return either(_orders(principal, facts, rules))
+        case "self":
+            return _own(principal, rules)
+        case _:
+            return Nothing()
+
+
+def members(kind: str, where: Node) -> Node:
+    """The node on `kind` of what is in the compartment of patients for whom `where` holds."""
+    match where:
+        case _ if kind == PATIENT:
+            return where
+        case Nothing():
+            return where
+        case HasId((name,)):
+            return InCompartment(ResourceKey(PATIENT, name))
+        case _:
+            return Within(PATIENT, where)
+
+
+def paid(kind: str, principal: Principal, rules: Rules) -> Node:
+    """The claims and coverages that the principal's organization pays."""
+    if not principal.organization:
+        return Nothing()
+    payer = (key_of(principal.organization),)
+    if kind in _PAID_BY:
+        return _refers(rules, kind, _PAID_BY[kind], payer)
+    if kind in _PAID_THROUGH:
+        code, target = _PAID_THROUGH[kind]
+        return condition(rules, kind, ((f"{code}:{target}.{_PAID_BY[target]}", principal.organization),), 0)
+    return Nothing()
+
+
+def _identities(principal: Principal, facts: Facts, *, organization: bool = False) -> tuple[ResourceKey, ...]:
+    """What the practitioner may be named by."""
+    person = (key_of(principal.fhir_user),) if principal.fhir_user.startswith("Practitioner/") else ()
+    whole = (key_of(principal.organization),) if organization and principal.organization and person else ()
+    return (*person, *(facts.roles if person else ()), *whole)
+
+
+def _refers(rules: Rules, kind: str, code: str, keys: tuple[ResourceKey, ...]) -> Node:
+    parameter = rules.registry.find(kind, code)
+    return Match(parameter, ReferenceTest(keys, None)) if parameter is not None and keys else Nothing()
+
+
+def _has(rules: Rules, kind: str, *where: Node) -> Node:
+    """A patient of whom there is such a resource."""
+    parameter = rules.registry.find(kind, "patient")
+    wanted = both(*where)
+    return Nothing() if parameter is None or isinstance(wanted, Nothing) else Reverse(kind, parameter, wanted)
+
+
+def _assigned(principal: Principal, facts: Facts, rules: Rules) -> Node:
+    options, now = rules.options, facts.now
+    me = _identities(principal, facts)
+    participant = _refers(rules, "Encounter", "participant", me)
+    ended = (("status", "finished"), ("date", f"ge{_day(now, -options.assigned_days_after)}"), _OVER)
+    ahead = ("date", f"le{_day(now, options.appointment_days_before)}")
+    ago = ("date", f"ge{_day(now, -options.appointment_days_after)}")
+    return either(
+        [
+            _has(
+                rules,
+                "CareTeam",
+                _refers(rules, "CareTeam", "participant", _identities(principal, facts, organization=True)),
+                condition(rules, "CareTeam", (_ACTIVE,), now),
+            ),
+            _has(
+                rules,
+                "Encounter",
+                participant,
+                either([condition(rules, "Encounter", pairs, now) for pairs in ((_OPEN,), ended)]),
+            ),
+            _has(
+                rules,
+                "Appointment",
+                _refers(rules, "Appointment", "actor", me),
+                condition(rules, "Appointment", (_BOOKED, ahead, ago), now),
+            ),
+            *_work(me, now, rules),
+            _refers(rules, PATIENT, "general-practitioner", me),
+        ]
+    )
+
+
+def _orders(principal: Principal, facts: Facts, rules: Rules) -> list[Node]:
+    return _work(_identities(principal, facts, organization=True), facts.now, rules)
+
+
+def _work(who: tuple[ResourceKey, ...], now: int, rules: Rules) -> list[Node]:
+    """Patients of orders and tasks that somebody is to carry out."""
+    return [
+        _has(
+            rules,
+            "ServiceRequest",
+            _refers(rules, "ServiceRequest", "performer", who),
+            condition(rules, "ServiceRequest", (_ACTIVE,), now),
+        ),
+        _has(rules, "Task", _refers(rules, "Task", "owner", who), condition(rules, "Task", (_AT_WORK,), now)),
+    ]
+
+
+def _on_ward(facts: Facts, rules: Rules) -> Node:
+    parameter = rules.registry.find("Encounter", "location")
+    if parameter is None or not facts.locations:
+        return Nothing()
+    there = Match(parameter, HierarchyTest("below", facts.locations, "partof"))
+    return _has(rules, "Encounter", there, condition(rules, "Encounter", (_OPEN,), facts.now))
+
+
+def _own(principal: Principal, rules: Rules) -> Node:
+    who = key_of(principal.fhir_user) if principal.fhir_user else ResourceKey("", "")
+    if who.type == PATIENT:
+        return HasId((who.id,))
+    if who.type == "RelatedPerson":
+        return _has(
+            rules,
+            "RelatedPerson",
+            HasId((who.id,)),
+            condition(rules, "RelatedPerson", (("active:not", "false"),), 0),
+        )
+    return Nothing()
+
+
+def _day(now: int, days: int) -> str:
+    """The day so many days from a time in microseconds."""
+    return (datetime.fromtimestamp(now / 1_000_000, UTC) + timedelta(days=days)).date().isoformat()

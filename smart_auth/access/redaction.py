@@ -1,0 +1,57 @@
+"""What is left out of a directory's entry for those who may only look things up in it: home addresses, home telephones, birth dates.
+
+A resource of which something was left out is marked SUBSETTED, so that it is not sent back as if it were whole.
+
+Specification: https://hl7.org/fhir/R4/resource.html#Meta, https://hl7.org/fhir/R4/search.html#elements
+"""
+
+from typing import Any, Final
+
+from resources.model import Resource
+
+PRIVATE: Final = frozenset(
+    {
+        "_content",
+        "_text",
+        "address",
+        "address-city",
+        "address-country",
+        "address-postalcode",
+        "address-state",
+        "address-use",
+        "email",
+        "phone",
+        "telecom",
+    }
+)
+"""Search parameters that would tell of a person what is left out."""
+PERSONAL: Final = frozenset({"Practitioner"})
+"""Types whose entries are persons: these parameters cannot be used on them."""
+_TAG: Final = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
+
+
+def redacted(resource: Resource) -> Resource:
+    """The entry without what is private: the same object when nothing is."""
+    changed: dict[str, Any] = {}
+    for name in ("address", "telecom"):
+        value = resource.get(name)
+        if isinstance(value, list):
+            kept = [one for one in value if not _is_private(one)]
+            if len(kept) < len(value):
+                changed[name] = kept
+        elif _is_private(value):
+            changed[name] = None
+    for name in ("birthDate", "_birthDate"):
+        if name in resource:
+            changed[name] = None
+    if not changed:
+        return resource
+    whole = {**resource, **changed}
+    meta = dict(whole.get("meta") or {})
+    tags = [tag for tag in meta.get("tag", ()) if tag.get("code") != _TAG["code"]]
+    meta["tag"] = [*tags, _TAG]
+    return {name: value for name, value in {**whole, "meta": meta}.items() if value is not None and value != []}
+
+
+def _is_private(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("use") == "home"

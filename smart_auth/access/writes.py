@@ -1,0 +1,123 @@
+"""Whether a write may be made: what the resource is before and after it, held against the ways in which the letter reaches its type.
+
+Rules. One way must fit both, so that nothing is moved out of what one may write, or into it. Every patient in whose compartment the resource is before
+or after must be one that the way is about: a result is not filed under somebody else. A patient writes as themselves: the author is they, where
+the type has one. Nothing here asks storage but by `Ask`, for what other resources say.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from resources.errors import FhirError
+from resources.model import ResourceKey
+from search.entries import Entries
+from search.matching import matches
+from search.parameters import Parameter
+from search.query import And, Chain, EveryTarget, Node, Not, Or, OwnedBy, Released, Reverse, Within
+from smart_auth.access.decisions import Access, Alternative
+from smart_auth.access.reaches import PATIENT
+
+AUTHORS: Final = {
+    "AppointmentResponse": "actor",
+    "Communication": "sender",
+    "DocumentReference": "author",
+    "MedicationStatement": "source",
+    "Observation": "performer",
+    "QuestionnaireResponse": "author",
+}
+"""Type -> the reference parameter that says by whom it is."""
+
+Ask = Callable[[str, Node, frozenset[str]], Awaitable[frozenset[str]]]
+"""Which of these ids of a type are live resources that satisfy the node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A resource before or after a write. `organizations` None: those that the store has for it."""
+
+    key: ResourceKey
+    entries: Entries
+    released: bool
+    updated: int
+    organizations: tuple[ResourceKey, ...] | None = None
+
+
+async def may_write(access: Access, letter: str, before: Content | None, after: Content | None, ask: Ask) -> bool:
+    """Whether the principal may make `after` of `before` with the letter; either may be None, not both."""
+    states = [one for one in (before, after) if one is not None]
+    for way in access.alternatives(states[0].key.type, letter):
+        fits = [await _fits(way, access, one, ask) for one in states]
+        if all(fits):
+            return True
+    return False
+
+
+async def _fits(way: Alternative, access: Access, content: Content, ask: Ask) -> bool:
+    if way.myself and not _is_by(content, access.persons):
+        return False
+    if way.owners is not None:
+        owners = frozenset(key.id for key in content.entries.compartments if key.type == PATIENT)
+        if owners and await ask(PATIENT, way.owners, owners) != owners:
+            return False
+    return await satisfies(way.node, content, ask)
+
+
+def _is_by(content: Content, persons: frozenset[str]) -> bool:
+    code = AUTHORS.get(content.key.type)
+    if code is None:
+        return True
+    named = {str(one.target) for one in content.entries.references if one.parameter == code}
+    elsewhere = any(one.parameter == code for one in content.entries.uris)
+    return bool(named) and named <= persons and not elsewhere
+
+
+async def satisfies(node: Node, content: Content, ask: Ask) -> bool:
+    """Whether the content satisfies a node of an access rule; what cannot be told does not."""
+    match node:
+        case And(parts):
+            return all([await satisfies(part, content, ask) for part in parts])
+        case Or(parts):
+            return any([await satisfies(part, content, ask) for part in parts])
+        case Not(part):
+            return not await satisfies(part, content, ask)
+        case OwnedBy() if content.organizations is not None:
+            return bool({*node.organizations} & {*content.organizations}) or (
+                node.unowned and not content.organizations
+            )
+        case Released():
+            return content.released
+        case Within(owner, where):
+            owners = frozenset(key.id for key in content.entries.compartments if key.type == owner)
+            return bool(owners) and bool(await ask(owner, where, owners))
+        case EveryTarget():
+            return await _all_seen(node, content, ask)
+        case Chain(parameter, target, where):
+            found = frozenset(key.id for key in _targets(content, parameter) if key.type == target)
+            return bool(found) and bool(await ask(target, where, found))
+        case Reverse() | OwnedBy():
+            return bool(await ask(content.key.type, node, frozenset({content.key.id})))
+        case _:
+            try:
+                return matches(node, content.entries, content.key, content.updated)
+            except FhirError:
+                return False
+
+
+def _targets(content: Content, parameter: Parameter) -> Iterable[ResourceKey]:
+    rows = parameter.rows or (parameter.code,)
+    return [one.target for one in content.entries.references if one.parameter in rows]
+
+
+async def _all_seen(node: EveryTarget, content: Content, ask: Ask) -> bool:
+    rows = node.parameter.rows or (node.parameter.code,)
+    if any(one.parameter in rows for one in content.entries.uris):
+        return False
+    named: dict[str, set[str]] = {}
+    for key in _targets(content, node.parameter):
+        named.setdefault(key.type, set()).add(key.id)
+    visible = dict(node.visible)
+    for kind, ids in named.items():
+        if kind not in visible or await ask(kind, visible[kind], frozenset(ids)) != ids:
+            return False
+    return bool(named)
