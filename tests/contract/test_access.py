@@ -106,6 +106,18 @@ async def test_access_node_narrows_a_read(wards, case):
     assert seen == list(wanted)
 
 
+async def test_an_update_adds_owners_and_a_deletion_ends_them(store, make):
+    mine = replace(make.put("Observation/a", x=1), organizations=(ORGANIZATION,))
+    await store.commit(make.unit(mine, make.put("Observation/a", x=2)))
+    await store.commit(make.unit(make.put("Observation/a", x=3)))
+    assert await found(store, "Observation", OwnedBy((ORGANIZATION,))) == ["a"]
+    await store.commit(make.unit(replace(make.put("Observation/a", x=4), organizations=(OTHER, ORGANIZATION))))
+    assert await found(store, "Observation", OwnedBy((OTHER,))) == ["a"]
+    assert await found(store, "Observation", OwnedBy((ORGANIZATION,))) == ["a"]
+    await store.commit(make.unit(Delete(ResourceKey("Observation", "a")), make.put("Observation/a", x=5)))
+    assert await found(store, "Observation", OwnedBy((), unowned=True)) == ["a"]
+
+
 async def test_a_deleted_owner_gives_nothing(wards, make):
     await wards.commit(make.unit(Delete(ANNE)))
     assert await found(wards, "Observation", Within("Patient", All())) == ["b", "d"]

@@ -43,6 +43,7 @@ _STATE: Final = (
 _RID: Final = 2
 """The column of these tables that holds the resource's row number."""
 _CURRENT: Final = "SELECT rid, version, updated, state, method, body FROM resource WHERE type = ? AND id = ?"
+_OWNERS: Final = "SELECT r.type, r.id FROM owner o INDEXED BY owner_rid CROSS JOIN resource r WHERE o.rid = ? AND r.rid = o.organization"
 _INSERT_RESOURCE: Final = "INSERT INTO resource VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPDATE_RESOURCE: Final = (
     "UPDATE resource SET version = ?, updated = ?, state = ?, method = ?, released = ?, body = ? WHERE rid = ?"
@@ -163,13 +164,21 @@ class Batch:
             return Written(
                 write.key, resource.version, resource.updated, created=False, changed=False, body=resource.body
             )
+        owners = (*self._owners(resource), *write.organizations)
         self._supersede(resource, LIVE, write.method)
         resource.body = write.body.body(resource.version, resource.updated)
-        resource.entries, resource.released, resource.organizations = write.entries, write.released, write.organizations
+        resource.entries, resource.released, resource.organizations = write.entries, write.released, owners
         self._codes.update([entry.code for entry in write.entries.tokens])
         if write.key.type == RESOURCE:
             self._parameters_change[write.key.id] = resource.body
         return Written(write.key, resource.version, resource.updated, created=created, changed=True, body=resource.body)
+
+    def _owners(self, resource: _Resource) -> tuple[ResourceKey, ...]:
+        """Who owns it already: an update takes it from nobody."""
+        if not resource.live or resource.entries is not None:
+            return resource.organizations
+        rows = self._connection.execute(_OWNERS, (resource.rid,)).fetchall()
+        return tuple(ResourceKey(self._catalog.type_name(kind), name) for kind, name in rows)
 
     def _delete(self, write: Delete) -> Written:
         resource = self._current(write.key)
