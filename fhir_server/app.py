@@ -11,7 +11,11 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fhir_server.audit.reading import TYPE as AUDIT_EVENT
+from fhir_server.audit.reading import AuditReader
+from fhir_server.audit.trail import audited, recording
 from fhir_server.auth import authorizing, beside
+from fhir_server.demo_app import demo_app_routes
 from fhir_server.directory import StoreDirectory
 from fhir_server.http.endpoint import FhirEndpoint
 from fhir_server.http.health import health_routes
@@ -48,7 +52,9 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
     `board` shows what this process counts to the server's other processes.
     """
     options = settings.rest
-    parts = compose(settings.base, settings.base_aliases, options, settings.search)
+    reader = AuditReader(settings.data_dir, settings.store)
+    projected = {AUDIT_EVENT: reader.projected()} if settings.audit.enabled else {}
+    parts = compose(settings.base, settings.base_aliases, options, settings.search, projected)
     parts.statement()  # now rather than in the first request: it takes a third of a second
     watch = compose_watch(settings, parts, board or Board(("worker-1",)), PREFIX)
 
@@ -57,7 +63,11 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
         service = await assemble(parts, settings.data_dir, settings.store)
         app.state.service = service
         try:
-            async with watching(watch, service), authorizing(app.state, settings, StoreDirectory(service)):
+            async with (
+                watching(watch, service),
+                recording(watch.trail),
+                authorizing(app.state, settings, StoreDirectory(service)),
+            ):
                 yield
         finally:
             await service.store.close()
@@ -73,16 +83,23 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
             "logs": False,
         },  # its spans would carry paths, which name records
         lifespan=lifespan,
-        routes=[*health_routes(lambda: watch.watched), *openapi_routes(settings.public)],
+        routes=[
+            *health_routes(lambda: watch.watched),
+            *openapi_routes(settings.public, projected),
+            *(demo_app_routes(settings.public, settings.base) if settings.demo and settings.auth == "required" else ()),
+        ],
         middleware=[
             Middleware(request_id),
             Middleware(observed, observe=watch.observer),
             Middleware(cors, prefixes=(PREFIX, *OPEN)),
+            Middleware(audited, trail=watch.trail),
             Middleware(admission, guard=watch.guard, prefix=PREFIX),
             Middleware(body_limit, limit=options.body_limit),
             Middleware(gzip),
             Middleware(beside, prefix=PREFIX),
-            Middleware(below, prefix=PREFIX, endpoint=FhirEndpoint(table_of(ROUTES), PREFIX)),
+            Middleware(
+                below, prefix=PREFIX, endpoint=FhirEndpoint(table_of(ROUTES, projected), PREFIX, watch.trail.begin)
+            ),
         ],
     )
 

@@ -21,6 +21,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from fhir_server.audit.options import AuditOptions
+from fhir_server.http.address import Network
 from fhir_server.http.options import HttpLimits
 from fhir_server.interactions.options import RestOptions
 from fhir_server.observability.options import ObservabilityOptions, OtelOptions
@@ -52,6 +54,9 @@ class Settings(BaseSettings):
         str | None, Field(description="how clients reach the server; http://localhost:PORT unless set")
     ] = None
     aliases: Annotated[tuple[str, ...], Field(description="other public URLs under which the server is known")] = ()
+    trusted_proxies: Annotated[
+        tuple[Network, ...], Field(description="networks of the proxies whose X-Forwarded-For is believed")
+    ] = ()
     data_dir: Annotated[Path, Field(description="folder of the database")] = Path("data")
     workers: Annotated[int, Field(ge=1, le=256, description="serving processes")] = 1
     pid_file: Annotated[Path | None, Field(description="file that holds the process id while the server runs")] = None
@@ -103,6 +108,7 @@ class Settings(BaseSettings):
     log_format: Annotated[
         Literal["auto", "json", "text"], Field(description="json or text; auto: text on a terminal, else json")
     ] = "auto"
+    audit: Annotated[AuditOptions, Field(description="the audit trail")] = AuditOptions()
     observability: Annotated[ObservabilityOptions, Field(description="metrics and slow requests")] = (
         ObservabilityOptions()
     )

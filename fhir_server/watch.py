@@ -12,7 +12,10 @@ from pathlib import Path
 
 import structlog
 
+from fhir_server.audit.ledger import FOLDER
+from fhir_server.audit.trail import Trail
 from fhir_server.http.access_log import AccessLog
+from fhir_server.http.address import address_of
 from fhir_server.http.health import Faults, Watched
 from fhir_server.http.limits import LOOK_EVERY, Admission
 from fhir_server.http.observer import Observer
@@ -52,6 +55,7 @@ class Watch:
     guard: Admission
     log: AccessLog | None
     observer: Observer
+    trail: Trail
     watched: Watched | None = None
 
 
@@ -67,7 +71,15 @@ def compose_watch(settings: Settings, parts: Composed, board: Board, prefix: str
         return vocabulary((found.code for kind in kinds for found in parts.registry.searchable(kind)), kinds)
 
     observer = Observer(recorder, log, prefix=prefix, code_of=code_of, slow=settings.observability.slow, words=words)
-    return Watch(settings, board, recorder, Admission(settings.limits, recorder), log, observer)
+    trail = Trail(
+        settings.audit,
+        settings.data_dir / FOLDER,
+        prefix=prefix,
+        code_of=code_of,
+        address=address_of(settings.trusted_proxies),
+        words=words,
+    )
+    return Watch(settings, board, recorder, Admission(settings.limits, recorder), log, observer, trail)
 
 
 def code_of(shape: str, method: str) -> str:

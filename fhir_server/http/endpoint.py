@@ -7,6 +7,8 @@ made of their answers afterwards.
 Specification: https://hl7.org/fhir/R4/http.html
 """
 
+from collections.abc import Callable
+
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
@@ -24,11 +26,15 @@ from search.narrowing import EVERYTHING
 
 
 class FhirEndpoint:
-    """The ASGI application below `prefix` (`/fhir`); it finds its Service in `app.state.service`, set while the app runs."""
+    """The ASGI application below `prefix` (`/fhir`); it finds its Service in `app.state.service`, set while the app runs.
 
-    def __init__(self, table: RouteTable, prefix: str) -> None:
+    `begin` hears of each write before it is carried out, and may refuse it (FhirError).
+    """
+
+    def __init__(self, table: RouteTable, prefix: str, begin: Callable[[Scope], None] = lambda _: None) -> None:
         self._table = table
         self._prefix = len(prefix)
+        self._begin = begin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -61,7 +67,10 @@ class FhirEndpoint:
                 content = await read_resource(service, payload, headers["content-type"])
             request = FhirRequest(method, segments, query, headers, content, EVERYTHING, prefer)
             scope["fhir_request"] = request
+            if not reading:
+                self._begin(scope)
             response = await route.interaction(service, request)
+            scope["fhir_response"] = response
             if raw:
                 response, wanted = binary.presented(response, headers.get("accept"), named)
             if wanted != "json" or pretty:

@@ -71,7 +71,7 @@ class Observer:
             interaction=self._code_of(shape, method),
             type=type_of(shape, scope),
             route=shape,
-            parameters=shape_of(_pairs(scope), self._words()),
+            parameters=shape_of(pairs_of(scope), self._words()),
             status=status,
             ms=round(seconds * 1000, 2),
         )
@@ -99,7 +99,7 @@ def type_of(shape: str, scope: Scope) -> str:
     return segments[2] if "{member}" in shape else segments[0]
 
 
-def _pairs(scope: Scope) -> list[tuple[str, str]]:
+def pairs_of(scope: Scope) -> list[tuple[str, str]]:
     """The parameters of URL and form, as far as they can be read."""
     request = scope.get("fhir_request")
     if not isinstance(request, FhirRequest):

@@ -11,7 +11,7 @@ from functools import lru_cache
 import msgspec
 
 from fhir_server.storage.port import Stored, Written
-from resources.model import Resource
+from resources.model import Resource, ResourceKey
 
 FHIR_JSON = "application/fhir+json; charset=utf-8"
 
@@ -20,7 +20,8 @@ FHIR_JSON = "application/fhir+json; charset=utf-8"
 class FhirResponse:
     """A finished answer. `headers` are name and value in latin-1 text; Content-Type and Content-Length are added on sending.
 
-    `about` is the version that the answer is about, where there is one: an entry of a response Bundle tells it.
+    `about` is the version that the answer is about, where there is one: an entry of a response Bundle tells it. `shown`: the other resources
+    that it shows or wrote, for the audit trail.
     """
 
     status: int
@@ -28,6 +29,7 @@ class FhirResponse:
     headers: tuple[tuple[str, str], ...] = ()
     content_type: str = FHIR_JSON
     about: Stored | Written | None = None
+    shown: tuple[ResourceKey, ...] = ()
 
 
 def etag(version: int) -> str:

@@ -8,6 +8,7 @@ Specification: https://hl7.org/fhir/R4/http.html
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fhir_server.http.request import FhirRequest
 from fhir_server.http.response import FhirResponse
@@ -27,11 +28,32 @@ class Route:
     codes: tuple[str, ...]
 
 
-RouteTable = Mapping[str, Mapping[str, Route]]
+Shapes = Mapping[str, Mapping[str, Route]]
+"""Shape -> method -> row."""
 
 
-def table_of(routes: Collection[Route]) -> RouteTable:
-    """Shape -> method -> row."""
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """A type whose resources the server makes itself: these rows alone answer, these search parameters alone are known."""
+
+    routes: tuple[Route, ...]
+    parameters: tuple[str, ...]
+
+
+class RouteTable(NamedTuple):
+    """The rows for every type, and by name those of the types that are projected."""
+
+    shapes: Shapes
+    projected: Mapping[str, Shapes]
+
+
+def table_of(routes: Collection[Route], projected: Mapping[str, Projected] | None = None) -> RouteTable:
+    """The table of these rows."""
+    own = {kind: _shapes(one.routes) for kind, one in (projected or {}).items()}
+    return RouteTable(_shapes(routes), own)
+
+
+def _shapes(routes: Collection[Route]) -> Shapes:
     table: dict[str, dict[str, Route]] = {}
     for route in routes:
         for method in route.methods:
@@ -39,6 +61,7 @@ def table_of(routes: Collection[Route]) -> RouteTable:
     return table
 
 
+_NO_METHODS: Mapping[str, Route] = {}
 _LITERALS = frozenset({"_history", "_search"})
 
 
@@ -80,8 +103,12 @@ def shape_of(segments: tuple[str, ...], types: Collection[str]) -> str:
 def route_of(table: RouteTable, method: str, segments: tuple[str, ...], types: Collection[str]) -> Route:
     """The row for a request: 404 for an unknown path, 405 with Allow for a method it does not have."""
     shape = shape_of(segments, types)
-    methods = table.get(shape)
-    if methods is None:
+    methods = table.shapes.get(shape)
+    if table.projected and segments:
+        own = table.projected.get(segments[2] if "{member}" in shape else segments[0])
+        if own is not None and methods is not None:
+            methods = own.get(shape, _NO_METHODS)
+    if not methods:
         raise FhirError(404, "not-found", "this server has no such path")
     route = methods.get(method)
     if route is None:

@@ -4,13 +4,13 @@ The serving application and the loader share it.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
-from fhir_server.http.routes import answer_request, table_of
+from fhir_server.http.routes import Projected, answer_request, table_of
 from fhir_server.http.table import ROUTES
 from fhir_server.interactions.capabilities import statement
 from fhir_server.interactions.options import RestOptions
@@ -28,7 +28,7 @@ from resources.validation.invariants import Invariants
 from search.bundle import Cursors
 from search.extract import Extractor
 from search.limits import SearchLimits
-from search.parameters import Registry
+from search.parameters import Parameter, Registry
 
 DATABASE = "fhir.sqlite"
 
@@ -45,18 +45,29 @@ class Composed:
     limits: SearchLimits
     preparer: Preparer
     statement: Callable[[], bytes]
+    projected: Mapping[str, Projected]
 
 
-def compose(base: str, aliases: Sequence[str], options: RestOptions, limits: SearchLimits | None = None) -> Composed:
-    """Read the definitions and put together what needs no store. `base` and `aliases` are FHIR base URLs."""
+def compose(
+    base: str,
+    aliases: Sequence[str],
+    options: RestOptions,
+    limits: SearchLimits | None = None,
+    projected: Mapping[str, Projected] | None = None,
+) -> Composed:
+    """Read the definitions and put together what needs no store. `base` and `aliases` are FHIR base URLs.
+
+    `projected`: the types whose resources the server makes itself.
+    """
     definitions = load()
     limits = limits or SearchLimits()
     registry = Registry(definitions, full_text=limits.full_text)
     bases = (base, *aliases)
     invariants = Invariants(definitions.types) if options.invariants else None
     preparer = Preparer(Validator(definitions, invariants), Extractor(definitions, registry, bases))
-    told = cache(partial(_statement, base, definitions, registry, options, instant(now())))
-    return Composed(base, tuple(aliases), options, definitions, registry, limits, preparer, told)
+    projected = projected or {}
+    told = cache(partial(_statement, base, definitions, registry, options, projected, instant(now())))
+    return Composed(base, tuple(aliases), options, definitions, registry, limits, preparer, told, projected)
 
 
 async def assemble(composed: Composed, folder: Path, store: SqliteOptions | None = None) -> Service:
@@ -86,8 +97,9 @@ async def assemble(composed: Composed, folder: Path, store: SqliteOptions | None
         new_id=IdSource(),
         now=now,
         statement=partial(_current_statement, composed, parameters),
-        run=partial(answer_request, table_of(ROUTES)),
+        run=partial(answer_request, table_of(ROUTES, composed.projected)),
         published=own_definitions(composed.base),
+        projected=frozenset(composed.projected),
     )
 
 
@@ -101,7 +113,16 @@ def _current_statement(composed: Composed, parameters: CustomParameters) -> byte
 
 @lru_cache(maxsize=8)
 def _renewed_statement(composed: Composed, registry: Registry, _epoch: int) -> bytes:
-    return _statement(composed.base, composed.definitions, registry, composed.options, instant(now()))
+    return _statement(
+        composed.base, composed.definitions, registry, composed.options, composed.projected, instant(now())
+    )
+
+
+def searchable(registry: Registry, projected: Mapping[str, Projected], kind: str) -> Sequence[Parameter]:
+    """What a type can be searched by."""
+    found = registry.searchable(kind)
+    own = projected.get(kind)
+    return found if own is None else [row for row in found if row.code in own.parameters]
 
 
 def now() -> int:
@@ -109,7 +130,14 @@ def now() -> int:
     return time.time_ns() // 1000
 
 
-def _statement(base: str, definitions: Definitions, registry: Registry, options: RestOptions, date: str) -> bytes:
+def _statement(
+    base: str,
+    definitions: Definitions,
+    registry: Registry,
+    options: RestOptions,
+    projected: Mapping[str, Projected],
+    date: str,
+) -> bytes:
     codes: dict[str, list[str]] = {"system": [], "type": []}
     for route in ROUTES:
         codes["type" if "{type}" in route.shape else "system"].extend(route.codes)
@@ -118,7 +146,8 @@ def _statement(base: str, definitions: Definitions, registry: Registry, options:
         version=version("fhir-server"),
         date=date,
         codes=codes,
-        parameters={kind: registry.searchable(kind) for kind in definitions.resource_types},
+        parameters={kind: searchable(registry, projected, kind) for kind in definitions.resource_types},
+        projected={kind: [code for row in one.routes for code in row.codes] for kind, one in projected.items()},
         operations=[(row.types, row.name[1:], row.url(base)) for row in OPERATIONS if row.allowed(options)],
         options=options,
     )

@@ -46,7 +46,9 @@ async def bundle(service: Service, request: FhirRequest) -> FhirResponse:
                 f"a Bundle of type {other} is no batch, transaction or history",
                 expression="Bundle.type",
             )
-    return FhirResponse(200, response_bundle(kind, answers, request.prefer.answer))
+    touched = [key for answer in answers for key in (*([answer.about.key] if answer.about else []), *answer.shown)]
+    body = response_bundle(kind, answers, request.prefer.answer)
+    return FhirResponse(200, body, shown=tuple(dict.fromkeys(touched)))
 
 
 def shell(bundle: Resource) -> Resource:

@@ -45,18 +45,19 @@ def statement(
     parameters: Mapping[str, Iterable[Parameter]],
     operations: Iterable[tuple[tuple[str, ...] | None, str, str]],
     options: RestOptions,
+    projected: Mapping[str, Sequence[str]],
 ) -> bytes:
     """The statement as JSON.
 
     `codes`: interactions by level (`system`, `type`); `parameters`: what can be searched, by type; `operations`: types (None: all),
-    name, definition.
+    name, definition; `projected`: the interactions on types whose resources the server makes itself.
     """
     named: dict[str, list[tuple[str, str]]] = {"": []}
     for types, name, definition in operations:
         for kind in ("",) if types is None else types:
             named.setdefault(kind, []).append((name, definition))
     rows = {kind: sorted(found, key=lambda row: row.code) for kind, found in parameters.items()}
-    revincludes = _revincludes(rows)
+    revincludes = _revincludes({kind: [] if kind in projected else found for kind, found in rows.items()})
     return encoded(
         {
             "resourceType": "CapabilityStatement",
@@ -72,12 +73,17 @@ def statement(
                 {
                     "mode": "server",
                     "resource": [
-                        _resource(kind, found, revincludes[kind], codes["type"], options)
+                        _projected(kind, found, projected[kind])
+                        if kind in projected
+                        else _resource(kind, found, revincludes[kind], codes["type"], options)
                         | _operations(named.get(kind, ()))
                         for kind, found in rows.items()
                     ],
                     "interaction": [{"code": code} for code in codes["system"]],
-                    "searchParam": [*({"name": name, "type": "special"} for name in _SPECIAL), *_common(rows)],
+                    "searchParam": [
+                        *({"name": name, "type": "special"} for name in _SPECIAL),
+                        *_common({kind: found for kind, found in rows.items() if kind not in projected}),
+                    ],
                     **_operations(named[""]),
                 }
             ],
@@ -127,6 +133,21 @@ def _resource(
         "referencePolicy": ["literal", "logical", *(["enforced"] if options.referential_integrity else [])],
         "searchInclude": ["*", *([f"{kind}:*"] if includes else []), *includes],
         "searchRevInclude": ["*", *revincludes],
+        "searchParam": [_parameter(row) for row in rows],
+    }
+
+
+def _projected(kind: str, rows: Sequence[Parameter], codes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "profile": _PROFILE + kind,
+        "interaction": [{"code": code} for code in codes],
+        "versioning": "no-version",
+        "readHistory": False,
+        "updateCreate": False,
+        "conditionalCreate": False,
+        "conditionalUpdate": False,
+        "conditionalDelete": "not-supported",
         "searchParam": [_parameter(row) for row in rows],
     }
 

@@ -168,6 +168,8 @@ def _target(service: Service, url: str, place: str) -> Target:
 def require_form(service: Service, entry: Entry, posted: Collection[str] = ("/{type}",)) -> None:
     """400 unless the entry is a request this server can carry out in a Bundle; `posted`: the shapes of URL that POST may have."""
     shape = entry_shape(service, entry)
+    if entry.method not in ("GET", "HEAD") and entry.segments and entry.segments[0] in service.projected:
+        raise at(entry, 405, "not-supported", f"{entry.segments[0]} is made by this server alone", ".request.method")
     match entry.method:
         case "POST":
             right = shape in posted and not entry.query

@@ -65,7 +65,8 @@ async def history(service: Service, request: FhirRequest) -> FhirResponse:
         after = {**given, CURSOR: service.cursors.seal(following, bound)}
         links.append(("next", _url(service, request, after)))
     shown = page if count else HistoryPage((), page.total, more=False, created=())
-    return FhirResponse(200, history_bundle(service.base, shown, links, ignored))
+    body = history_bundle(service.base, shown, links, ignored)
+    return FhirResponse(200, body, shown=tuple(dict.fromkeys(one.key for one in shown.versions)))
 
 
 async def _require_known(service: Service, key: ResourceKey, narrowing: Narrowing) -> None:

@@ -54,7 +54,7 @@ async def system_search(service: Service, request: FhirRequest) -> FhirResponse:
 async def _search(
     service: Service, request: FhirRequest, kinds: str | tuple[str, ...], owner: ResourceKey | None
 ) -> FhirResponse:
-    pairs = _pairs(request, service.options.parameter_limit)
+    pairs = pairs_sent(request, service.options.parameter_limit)
     if not isinstance(kinds, str):
         kinds = chosen_types(service, kinds, pairs)
     handling: Handling = "lenient" if request.prefer.lenient else "strict"
@@ -84,7 +84,7 @@ async def _search(
         total=_total(page, query),
         issues=(*asked.ignored, *page.warnings, *explained),
     )
-    return FhirResponse(200, body)
+    return FhirResponse(200, body, shown=tuple(row.stored.key for row in page.rows))
 
 
 def rewritten_all(query: Query, narrowing: Narrowing) -> Query:
@@ -130,7 +130,7 @@ async def _explained(service: Service, request: FhirRequest, query: Query) -> tu
     return tuple(Issue("information", "informational", text) for text in told)
 
 
-def _pairs(request: FhirRequest, most: int) -> Pairs:
+def pairs_sent(request: FhirRequest, most: int) -> Pairs:
     """The parameters of the URL and, for POST, of the form."""
     if request.method != "POST":
         return request.query

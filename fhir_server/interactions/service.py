@@ -24,7 +24,7 @@ class Service:
 
     `base` is the FHIR base URL without trailing slash, `aliases` other URLs that mean
     the same; `now` gives microseconds; `run` carries out a request that came inside another one (an entry of a Bundle);
-    `published` resources are the server's own, read where the store has none of that id.
+    `published` resources are the server's own, read where the store has none of that id; of `projected` types it makes every resource.
     """
 
     options: RestOptions
@@ -42,3 +42,4 @@ class Service:
     statement: Callable[[], bytes]
     run: Callable[["Service", FhirRequest], Awaitable[FhirResponse]]
     published: Mapping[ResourceKey, Stored]
+    projected: frozenset[str] = frozenset()

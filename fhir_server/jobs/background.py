@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from fhir_server.audit.keeper import keeping
 from fhir_server.integrity.bases import remember_bases
 from fhir_server.jobs.maintenance import checkpoint, statistics_handler
 from fhir_server.jobs.port import LEASE, Handler, Interrupted, Job, JobQueue, waiting
@@ -38,7 +39,11 @@ def run_jobs(settings: Settings) -> Work:
     def work(ready: Callable[[], None], lifeline: int) -> None:
         leaving = Leaving(lifeline)
         database = database_path(settings)
-        with _opened(database, settings) as (claims, claims_lock), _opened(database, settings) as (connection, lock):
+        with (
+            _opened(database, settings) as (claims, claims_lock),
+            _opened(database, settings) as (connection, lock),
+            keeping(settings),
+        ):
             queue = SqliteJobQueue(claims, claims_lock)
             handlers = {
                 "statistics": statistics_handler(connection, lock),

@@ -8,12 +8,12 @@ Specification: https://spec.openapis.org/oas/v3.1.0, https://hl7.org/fhir/R4/htt
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fhir_server.http.binary import KIND as BINARY
 from fhir_server.http.binary import SECURITY_CONTEXT
-from fhir_server.http.routes import Route
+from fhir_server.http.routes import Projected, Route
 from fhir_server.interactions.patch import JSON_PATCH
 from fhir_server.openapi.interactions import ALWAYS, FAULTS, FORM, PATCH, RAW, ROWS, TYPE, WITH_BODY, About, Answer
 from fhir_server.openapi.operations import Operations
@@ -61,7 +61,7 @@ class Api:
     """What the documents are made from.
 
     `base`: the FHIR base URL; `documents`: the URL of a type's document, `{type}` standing for the type; `searchable`: the search parameters of a
-    type.
+    type; `projected`: the types whose resources the server makes itself.
     """
 
     base: str
@@ -71,6 +71,7 @@ class Api:
     operations: Operations
     definitions: Definitions
     searchable: Callable[[str], Sequence[Parameter]]
+    projected: Mapping[str, Projected] = field(default_factory=dict)
 
 
 def document(api: Api, kind: str | None = None) -> Object:
@@ -99,14 +100,15 @@ def document(api: Api, kind: str | None = None) -> Object:
 
 def _common(api: Api) -> Sequence[Parameter]:
     """The parameters that every type has."""
-    first, *others = (api.searchable(kind) for kind in api.definitions.resource_types)
+    first, *others = (api.searchable(kind) for kind in api.definitions.resource_types if kind not in api.projected)
     codes = {row.code for row in first}.intersection(*({row.code for row in found} for found in others))
     return [row for row in first if row.code in codes]
 
 
 def _rows(api: Api, kind: str | None) -> Iterator[tuple[str, str, About]]:
     """(path, method, what is said) of all that the document is about."""
-    for route in api.routes:
+    own = api.projected.get(kind) if kind else None
+    for route in own.routes if own else api.routes:
         for method in route.methods:
             if method == "HEAD":
                 continue

@@ -7,6 +7,7 @@ Specification: https://spec.openapis.org/oas/v3.1.0
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Final
@@ -17,7 +18,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fhir_server.http.errors import error_response
+from fhir_server.http.routes import Projected
 from fhir_server.http.table import ROUTES
+from fhir_server.interactions.assembly import searchable
 from fhir_server.interactions.service import Service
 from fhir_server.openapi.document import Api, document
 from fhir_server.openapi.operations import Operations
@@ -33,6 +36,7 @@ _OPEN: Final = {"Access-Control-Allow-Origin": "*"}
 class _Documents:
     """The documents made for one state of the search parameters: type ("": the system) -> bytes."""
 
+    projected: Mapping[str, Projected]
     epoch: int = -1
     made: dict[str, bytes] = field(default_factory=dict)
 
@@ -42,11 +46,11 @@ class _Documents:
             self.made, self.epoch = {}, service.registry.epoch
         found = self.made.get(kind)
         if found is None:
-            found = self.made[kind] = msgspec.json.encode(document(_api(service, origin), kind or None))
+            found = self.made[kind] = msgspec.json.encode(document(_api(service, origin, self.projected), kind or None))
         return found
 
 
-def _api(service: Service, origin: str) -> Api:
+def _api(service: Service, origin: str, projected: Mapping[str, Projected]) -> Api:
     return Api(
         base=service.base,
         documents=f"{origin}/openapi/{{type}}.json",
@@ -56,13 +60,14 @@ def _api(service: Service, origin: str) -> Api:
             tuple(row for row in OPERATIONS if row.allowed(service.options)), service.definitions, service.base
         ),
         definitions=service.definitions,
-        searchable=service.registry.searchable,
+        searchable=lambda kind: searchable(service.registry, projected, kind),
+        projected=projected,
     )
 
 
-def openapi_routes(origin: str) -> list[Route]:
-    """The routes; `origin` is the public URL that they stand under, without a final slash."""
-    documents = _Documents()
+def openapi_routes(origin: str, projected: Mapping[str, Projected] | None = None) -> list[Route]:
+    """The routes; `origin` is the public URL that they stand under, without a final slash; `projected` as in a RouteTable."""
+    documents = _Documents(projected or {})
 
     def answer(request: Request, kind: str) -> Response:
         body = documents.of(request.app.state.service, origin, kind)

@@ -6,6 +6,7 @@ patch interaction refuses. versionId and lastUpdated are never compared, the res
 Specification: https://hl7.org/fhir/R4/fhirpatch.html
 """
 
+from dataclasses import replace
 from typing import Final
 
 from fhir_server.http.response import FhirResponse
@@ -33,7 +34,8 @@ async def diff(service: Service, call: Call) -> FhirResponse:
     kind = new.key.type
     whole = call.arguments.one("includeMeta")
     ignored = (f"{kind}.meta.versionId", f"{kind}.meta.lastUpdated") if whole else (f"{kind}.meta",)
-    return answered(difference(decode(old.body), decode(new.body), service.definitions, ignored))
+    answer = answered(difference(decode(old.body), decode(new.body), service.definitions, ignored))
+    return replace(answer, shown=(old.key, new.key))
 
 
 async def _versions(service: Service, call: Call) -> tuple[Stored, Stored]:

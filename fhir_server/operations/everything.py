@@ -45,7 +45,7 @@ async def everything(service: Service, call: Call) -> FhirResponse:
         total=len(page.rows) if here is None and not page.more else None,
         issues=call.arguments.ignored,
     )
-    return FhirResponse(200, body)
+    return FhirResponse(200, body, shown=tuple(row.stored.key for row in page.rows))
 
 
 def _behind(page: Collected) -> Cursor:

@@ -109,7 +109,7 @@ async def lastn(service: Service, call: Call) -> FhirResponse:
         total=len(found),
         issues=asked.ignored,
     )
-    return FhirResponse(200, body)
+    return FhirResponse(200, body, shown=tuple(stored.key for stored in found))
 
 
 def _require(pairs: Pairs) -> None:

@@ -1,0 +1,50 @@
+"""Which patients a resource is about: the owners of the patient compartments it is in, as the store's index has them.
+
+Of a resource that was deleted, those of its last content.
+
+Specification: https://hl7.org/fhir/R4/compartmentdefinition-patient.html
+"""
+
+import sqlite3
+from collections.abc import Callable
+from functools import cache
+
+from resources.json_format import decode
+from resources.model import ResourceKey
+from search.extract import Extractor
+
+_LIVE, _DELETED = 1, 2
+_ROW = "SELECT rid, state FROM resource JOIN type ON type.number = resource.type WHERE name = ? AND id = ?"
+_OWNERS = (
+    "SELECT owner.id FROM compartment JOIN resource AS owner ON owner.rid = compartment.owner "
+    "JOIN type ON type.number = owner.type WHERE compartment.rid = ? AND type.name = 'Patient' ORDER BY owner.id"
+)
+_LAST = "SELECT body FROM history WHERE rid = ? AND deleted = 0 ORDER BY version DESC LIMIT 1"
+
+
+class Patients:
+    """Looks into the store of `connection` (read-only); `extractor` is asked for when a deleted resource is met first."""
+
+    def __init__(self, connection: sqlite3.Connection, extractor: Callable[[], Extractor]) -> None:
+        self._connection = connection
+        self._extractor = cache(extractor)
+
+    def of(self, key: str) -> tuple[str, ...]:
+        """The ids of the patients that `Type/id` is about; none for what is not known."""
+        kind, _, name = key.partition("/")
+        if kind == "Patient":
+            return (name,)
+        row = self._connection.execute(_ROW, (kind, name)).fetchone()
+        if row is None:
+            return ()
+        rid, state = row
+        if state == _LIVE:
+            return tuple(owner for (owner,) in self._connection.execute(_OWNERS, (rid,)))
+        return self._former(ResourceKey(kind, name), rid) if state == _DELETED else ()
+
+    def _former(self, key: ResourceKey, rid: int) -> tuple[str, ...]:
+        row = self._connection.execute(_LAST, (rid,)).fetchone()
+        if row is None:
+            return ()
+        entries = self._extractor().extract(decode(bytes(row[0])), key)
+        return tuple(sorted(owner.id for owner in entries.compartments if owner.type == "Patient"))

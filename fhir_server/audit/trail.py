@@ -1,0 +1,195 @@
+"""The audit trail of one serving process: which requests are recorded, and what their records say.
+
+Rules.
+1. Every request to the FHIR API is recorded when its answer begins, before a byte of it leaves: reads, searches (one record), writes, refusals.
+   So is what changes something at `/auth/...`, and what is refused there. Public documents (capabilities, discovery, keys) are not.
+2. A write is recorded before it is carried out, too (`begun`): when the process dies between the commit and the answer, that record remains.
+3. What cannot be recorded is not answered: 503.
+4. Who asks is `principal` in the scope (`smart_auth.model.Principal`, put there when the token was checked). Pages tell who signs in
+   by `scope["audit"] = {"user": ..., "client": ..., "note": ...}`. `scope["purpose"]` is a code of PurposeOfUse.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fhir_server.audit.journal import Journal
+from fhir_server.audit.ledger import register_journal
+from fhir_server.audit.options import AuditOptions
+from fhir_server.http.middleware import send_error
+from fhir_server.http.observer import METHODS, pairs_of, type_of
+from fhir_server.http.response import FhirResponse
+from fhir_server.observability.exposition import CodeOf
+from fhir_server.observability.slow import shape_of
+from resources.errors import FhirError
+from resources.model import is_id
+
+PAGES = "/auth"
+_REFUSED = 400
+_SUBJECTS = frozenset({"patient", "subject", "patient:Patient", "subject:Patient"})
+_NOBODY: Mapping[str, str] = {}
+
+_log = structlog.get_logger()
+
+
+class _Unrecorded(Exception):  # noqa: N818  (a turn of events inside this module)
+    """The record could not be written: the answer must not leave, and `refusal` does."""
+
+    def __init__(self, refusal: FhirError) -> None:
+        super().__init__("unrecorded")
+        self.refusal = refusal
+
+
+class Trail:
+    """`address` tells where a request is from; `words` may be shown of a query; `prefix` is that of the FHIR API (`/fhir`)."""
+
+    def __init__(
+        self,
+        options: AuditOptions,
+        folder: Path,
+        *,
+        prefix: str,
+        code_of: CodeOf,
+        address: Callable[[Scope], str],
+        words: Callable[[], Collection[str]] = frozenset,
+    ) -> None:
+        self._options = options
+        self._folder = folder
+        self._prefix = prefix
+        self._code_of = code_of
+        self._address = address
+        self._words = words
+        self._journal: Journal | None = None
+
+    def open(self) -> None:
+        """Begin a journal, in the serving process. Raises OSError, FhirError 503."""
+        if self._options.enabled:
+            role = structlog.contextvars.get_contextvars().get("process", "")
+            limit = int(self._options.journal_mib * (1 << 20))
+            self._journal = Journal(self._folder, lambda: register_journal(self._folder, role), limit)
+
+    def close(self) -> None:
+        """End the journal."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def begin(self, scope: Scope) -> None:
+        """Record a write that is about to be carried out. Raises FhirError 503 when that cannot be."""
+        if self._journal is None or scope["route_shape"].endswith("/_search"):
+            return
+        try:
+            scope["begun"] = self._append("begun", scope, 0)
+        except OSError as error:
+            raise _refusal(error) from error
+
+    def concerns(self, scope: Scope) -> bool:
+        """Whether the request is one to record."""
+        path: str = scope["path"]
+        return self._journal is not None and path.startswith((self._prefix, PAGES)) and "/.well-known/" not in path
+
+    def answered(self, scope: Scope, status: int) -> None:
+        """Record a request by the status of its answer. Raises OSError."""
+        if self._journal is not None and _worth(scope, status):
+            self._append("request", scope, status)
+
+    def _append(self, kind: Any, scope: Scope, status: int) -> str:
+        assert self._journal is not None
+        shape: str = scope.get("route_shape", "")
+        method: str = scope["method"]
+        principal = scope.get("principal")
+        told: Mapping[str, str] = scope.get("audit", _NOBODY)
+        pairs = pairs_of(scope)
+        return self._journal.append(
+            kind,
+            time.time_ns() // 1000,
+            scope["request_id"],
+            method if method in METHODS else "?",
+            shape,
+            self._code_of(shape, method),
+            type_of(shape, scope),
+            status,
+            principal.user if principal else told.get("user", ""),
+            principal.fhir_user if principal else "",
+            principal.roles if principal else (),
+            principal.organization if principal else "",
+            principal.client if principal else told.get("client", ""),
+            principal.grant if principal else told.get("grant", ""),
+            principal.patient if principal else "",
+            self._address(scope),
+            scope.get("purpose", ""),
+            tuple(dict.fromkeys(_keys(scope, shape, pairs))),
+            tuple(shape_of(pairs, self._words())) if pairs else (),
+            scope.get("begun", "") if status else "",
+            told.get("note", ""),
+        )
+
+
+def _worth(scope: Scope, status: int) -> bool:
+    """Documents for everybody, and pages that are only looked at, are not recorded."""
+    if scope["path"].startswith(PAGES):
+        return scope["method"] not in ("GET", "HEAD") or status >= _REFUSED
+    return scope.get("route_shape") != "/metadata"
+
+
+def _keys(scope: Scope, shape: str, pairs: list[tuple[str, str]]) -> Iterator[str]:
+    """What was asked for by id, and what was shown or written."""
+    if shape.startswith("/{type}/{id}"):
+        kind, name = scope["segments"][:2]
+        if is_id(name):
+            yield f"{kind}/{name}"
+    for name, value in pairs:
+        if name in _SUBJECTS and is_id(bare := value.removeprefix("Patient/")):
+            yield f"Patient/{bare}"
+    response = scope.get("fhir_response")
+    if isinstance(response, FhirResponse):
+        if response.about is not None:
+            yield str(response.about.key)
+        for key in response.shown:
+            yield str(key)
+
+
+@asynccontextmanager
+async def recording(trail: Trail) -> AsyncIterator[None]:
+    """Record while the application serves."""
+    await asyncio.to_thread(trail.open)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(trail.close)
+
+
+def audited(app: ASGIApp, trail: Trail) -> ASGIApp:
+    """Record each answer before it leaves."""
+
+    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not trail.concerns(scope):
+            await app(scope, receive, send)
+            return
+
+        async def send_recorded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                try:
+                    trail.answered(scope, message["status"])
+                except OSError as error:
+                    raise _Unrecorded(_refusal(error)) from error
+            await send(message)
+
+        try:
+            await app(scope, receive, send_recorded)
+        except _Unrecorded as fault:
+            await send_error(fault.refusal, scope, send)
+
+    return layer
+
+
+def _refusal(error: OSError) -> FhirError:
+    _log.error("audit_failed", reason=error.strerror)
+    said = "The audit trail cannot be written, so nothing is answered"
+    return FhirError(503, "transient", said, headers={"Retry-After": "5"})
