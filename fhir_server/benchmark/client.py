@@ -1,7 +1,7 @@
 """A closed loop of connections that send prepared requests as fast as answers come: wrk when it is there, else our own.
 
 Rules: the load is made outside the server's and the driver's processes. Requests are sent in order, round and round. `@NUMBER@`
-in a path or body becomes a running number, so that every update says something new. wrk (https://github.com/wg/wrk) costs far less
+in any part becomes a running number, so that every update says something new. wrk (https://github.com/wg/wrk) costs far less
 processor time than Python, so figures made with the two clients do not compare; the report names the client.
 """
 
@@ -26,11 +26,17 @@ class CannotMeasure(Exception):  # noqa: N818  (a sentence for the user)
 
 
 class Request(NamedTuple):
-    """One request: method, path from the root (`/fhir/Patient/1`), JSON body or ""."""
+    """One request: method, path from the root (`/fhir/Patient/1`), JSON body or "", criteria of If-None-Exist or ""."""
 
     method: str
     path: str
     body: str = ""
+    criteria: str = ""
+
+    @property
+    def line(self) -> str:
+        """The request as the clients read it."""
+        return f"{self.method}\t{self.path}\t{self.criteria}\t{self.body}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ def client_name() -> str:
 def measure(url: str, requests: Sequence[Request], connections: int, seconds: float) -> Figures:
     """Send `requests` to `url` (`http://127.0.0.1:8000`) over `connections` for `seconds`."""
     with tempfile.NamedTemporaryFile("w", suffix=".tsv", encoding="utf-8") as file:
-        file.writelines(f"{method}\t{path}\t{body}\n" for method, path, body in requests)
+        file.writelines(request.line for request in requests)
         file.flush()
         if wrk := shutil.which("wrk"):
             command = [wrk, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s"]

@@ -62,17 +62,19 @@ class _Connection(asyncio.Protocol):
         self.lost = True
 
 
-def _encoded(host: str, method: str, path: str, body: str) -> bytes:
+def _encoded(host: str, method: str, path: str, criteria: str, body: str) -> bytes:
     content = body.encode()
+    condition = f"If-None-Exist: {criteria}\r\n" if criteria else ""
     length = f"Content-Type: application/fhir+json\r\nContent-Length: {len(content)}\r\n" if content else ""
     return (
-        f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/fhir+json\r\n{length}\r\n".encode() + content
+        f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/fhir+json\r\n{condition}{length}\r\n".encode()
+        + content
     )
 
 
 def _requests(host: str, lines: list[str], seed: int) -> Iterator[bytes]:
-    rows = [line.split("\t", 2) for line in lines]
-    fixed = [None if NUMBER in row[1] + row[2] else _encoded(host, *row) for row in rows]
+    rows = [line.split("\t", 3) for line in lines]
+    fixed = [None if any(NUMBER in part for part in row) else _encoded(host, *row) for row in rows]
     numbers = itertools.count(seed + 1)
     for row, ready in itertools.cycle(zip(rows, fixed, strict=True)):
         if ready is None:

@@ -21,6 +21,7 @@ from resources.model import Resource
 LOINC = "http://loinc.org"
 POSTERS = 4
 SAMPLE = 2000
+SERIAL = "urn:bench:serial"
 
 
 @dataclass(slots=True)
@@ -129,6 +130,32 @@ def _updates(loaded: Loaded) -> list[Request]:
     ]
 
 
+def _new_patients(_loaded: Loaded) -> list[Request]:
+    patient = {
+        "resourceType": "Patient",
+        "identifier": [{"system": SERIAL, "value": NUMBER}],
+        "name": [{"family": "Bench", "given": [f"N{NUMBER}"]}],
+        "birthDate": "1980-01-02",
+    }
+    criteria = f"identifier={quote(SERIAL, safe='')}%7C{NUMBER}"
+    return [Request("POST", "/fhir/Patient", msgspec.json.encode(patient).decode(), criteria)]
+
+
+def _known_patients(loaded: Loaded) -> list[Request]:
+    body = msgspec.json.encode({"resourceType": "Patient", "active": True}).decode()
+    found = [request.path.partition("?")[2] for request in _identifiers(loaded)]
+    return [
+        Request("POST", "/fhir/Patient", body, criteria) for criteria, count in Counter(found).items() if count == 1
+    ]
+
+
+def _mixed(loaded: Loaded) -> list[Request]:
+    """Four reads and a create, again and again."""
+    (create,), reads = _creates(loaded), _reads(loaded)
+    groups = [[*reads[at : at + 4], create] for at in range(0, len(reads), 4)]
+    return [request for group in groups for request in group]
+
+
 def _per_patient(pattern: str) -> Callable[[Loaded], list[Request]]:
     return lambda loaded: [_get(pattern.format(patient=key)) for key, _ in _patients(loaded)]
 
@@ -187,6 +214,9 @@ PHASES: dict[str, Phase] = {
     "read": Phase(_reads, 32, "http"),
     "create": Phase(_creates, 16, "sync"),
     "update": Phase(_updates, 16, "sync"),
+    "conditional create: new": Phase(_new_patients, 16, "sync"),
+    "conditional create: existing": Phase(_known_patients, 16, "http"),
+    "mixed: four reads and a create": Phase(_mixed, 32, "http"),
     "search: Observation?patient&code&_sort=-date": Phase(_observations_by_code, 16, "http"),
     "search: Patient?name": Phase(_names, 16, "http"),
     "search: Patient?identifier": Phase(_identifiers, 16, "http"),

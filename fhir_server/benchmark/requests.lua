@@ -1,18 +1,19 @@
--- For wrk: sends the requests of the file in BENCH_REQUESTS (method TAB path TAB body), in order, round and round.
--- @NUMBER@ in a path or body becomes a running number that starts after BENCH_SEED. Prints one line of counts.
+-- For wrk: sends the requests of the file in BENCH_REQUESTS (method TAB path TAB If-None-Exist TAB body), in order, round and round.
+-- @NUMBER@ in any of them becomes a running number that starts after BENCH_SEED. Prints one line of counts.
 local requests, position, number = {}, 0, tonumber(os.getenv("BENCH_SEED") or "0")
 
-local function format(method, path, body)
+local function format(method, path, criteria, body)
   local headers = { ["Accept"] = "application/fhir+json" }
+  if criteria ~= "" then headers["If-None-Exist"] = criteria end
   if body ~= "" then headers["Content-Type"] = "application/fhir+json" end
   return wrk.format(method, path, headers, body ~= "" and body or nil)
 end
 
 function init(arguments)
   for line in io.lines(os.getenv("BENCH_REQUESTS")) do
-    local method, path, body = line:match("^([^\t]*)\t([^\t]*)\t(.*)$")
-    local changing = (path .. body):find("@NUMBER@", 1, true)
-    requests[#requests + 1] = changing and { method, path, body } or format(method, path, body)
+    local method, path, criteria, body = line:match("^([^\t]*)\t([^\t]*)\t([^\t]*)\t(.*)$")
+    local changing = line:find("@NUMBER@", 1, true)
+    requests[#requests + 1] = changing and { method, path, criteria, body } or format(method, path, criteria, body)
   end
 end
 
@@ -22,7 +23,8 @@ function request()
   if type(chosen) == "string" then return chosen end
   number = number + 1
   local text = tostring(number)
-  return format(chosen[1], (chosen[2]:gsub("@NUMBER@", text)), (chosen[3]:gsub("@NUMBER@", text)))
+  local function numbered(part) return (part:gsub("@NUMBER@", text)) end
+  return format(chosen[1], numbered(chosen[2]), numbered(chosen[3]), numbered(chosen[4]))
 end
 
 function done(summary, latency, _)
