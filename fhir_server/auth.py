@@ -50,9 +50,10 @@ def compose_auth(settings: Settings, store: AuthStore, directory: Directory) -> 
 
 def auth_routes(parts: AuthParts) -> list[BaseRoute]:
     """Everything that the authorization server answers."""
+    from smart_auth.oauth.break_glass import routes as break_glass_routes  # noqa: PLC0415
     from smart_auth.oauth.endpoints import routes as oauth_routes  # noqa: PLC0415  (Authlib and cryptography, for this alone)
 
-    return [*oauth_routes(parts), *page_routes(parts)]
+    return [*oauth_routes(parts), *page_routes(parts), *break_glass_routes(parts)]
 
 
 @contextlib.asynccontextmanager

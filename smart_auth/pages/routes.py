@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from resources.errors import FhirError
 from smart_auth import sessions
 from smart_auth.pages.account import apps, devices
 from smart_auth.pages.consent import consent
@@ -54,15 +55,19 @@ def _route(name: str, handler: Handler, parts: AuthParts) -> Route:
 
 
 def _answer(name: str, handler: Handler, visit: Visit, cookies: dict[str, str]) -> Response:
-    visit = replace(visit, signed_in=sessions.current(visit.parts, cookies))
-    if visit.posted and visit.signed_in is None and name != "login":
-        return visit.redirect(visit.path("login"))
     try:
+        visit = replace(visit, signed_in=sessions.current(visit.parts, cookies))
+        if visit.posted and visit.signed_in is None and name != "login":
+            return visit.redirect(visit.path("login"))
         if visit.posted and not is_csrf(visit.text("csrf"), visit.secret(name)):
             raise STALE
         return handler(visit)
     except PageFault as fault:
         return error_page(visit.parts, fault)
+    except FhirError as error:  # the store cannot be used at the moment, or the search was not to be understood
+        answer = error_page(visit.parts, PageFault(error.status, "unavailable", "This is not possible at the moment."))
+        answer.headers.update(error.headers)
+        return answer
 
 
 def error_page(parts: AuthParts, fault: PageFault) -> Response:
