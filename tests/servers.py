@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -20,12 +21,18 @@ PRODUCT = (sys.executable, "-m", "fhir_server.cli")
 
 
 class Server:
-    """`fhir-server serve` on a folder; `url` is the FHIR base."""
+    """`fhir-server serve` on a folder; `url` is the FHIR base. `arguments` are further ones of the command line."""
 
-    def __init__(self, folder: Path, workers: int = 1, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        workers: int = 1,
+        environment: dict[str, str] | None = None,
+        arguments: Sequence[str] = ("--auth", "off"),
+    ) -> None:
         self.folder = folder
         self.command = [
-            *PRODUCT, "serve", "--port", "0", "--data-dir", str(folder), "--workers", str(workers), "--auth", "off",
+            *PRODUCT, "serve", "--port", "0", "--data-dir", str(folder), "--workers", str(workers), *arguments,
         ]  # fmt: skip
         self.environment = CLEAN | (environment or {})
         self.log = folder.with_name(f"{folder.name}.log")
