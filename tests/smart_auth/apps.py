@@ -14,12 +14,12 @@ from joserfc.jwk import ECKey, RSAKey
 from starlette.applications import Starlette
 
 from smart_auth import keys
-from smart_auth.model import Client, LaunchContext, User, handle, hashed
+from smart_auth.model import Client, Launch, LaunchContext, User, handle, hashed
 from smart_auth.oauth.authorization import asked, finish
 from smart_auth.oauth.endpoints import routes
 from smart_auth.options import SmartOptions
 from smart_auth.parts import AuthParts
-from smart_auth.tokens import Tokens
+from smart_auth.tokens import TokenFault, Tokens
 from tests.smart_auth.browsing import Clock, Patients
 
 PUBLIC = "http://localhost:8000"
@@ -155,9 +155,9 @@ class World:
         form = {name: value for name, value in form.items() if value is not None}
         return await self.http.post("/auth/token", data=form, headers=headers or {})
 
-    async def exchange(self, code, headers=None, **changed) -> httpx2.Response:
+    async def exchange(self, given, headers=None, **changed) -> httpx2.Response:
         usual = {
-            "grant_type": "authorization_code", "code": code, "redirect_uri": BACK, "client_id": "app",
+            "grant_type": "authorization_code", "code": given, "redirect_uri": BACK, "client_id": "app",
             "code_verifier": VERIFIER,
         }  # fmt: skip
         return await self.token(headers, **(usual | changed))
@@ -195,16 +195,12 @@ class World:
 
     def launched(self, client="app", user="", seconds=300, **context) -> str:
         """A launch handle."""
-        from smart_auth.model import Launch
-
         name = handle()
         self.store.add_launch(name, Launch(client, LaunchContext(**context), self.clock() + seconds, user))
         return name
 
     def is_good(self, access: str) -> bool:
         """Whether the access token is taken, a second from now, in this process."""
-        from smart_auth.tokens import TokenFault
-
         self.clock.now += 1
         try:
             self.parts.tokens.verify(access)

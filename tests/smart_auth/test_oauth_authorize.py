@@ -1,5 +1,7 @@
 """The authorization endpoint: what is asked for, who is sent where, what is granted."""
 
+from urllib.parse import unquote_to_bytes, urlencode
+
 import pytest
 
 from smart_auth.model import LaunchContext
@@ -153,8 +155,6 @@ STATES = [
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("approved", [True, False])
 async def test_state_comes_back_byte_for_byte(world, state, approved):
-    from urllib.parse import unquote_to_bytes, urlencode
-
     query = urlencode(world.wanted(state=None)).encode() + b"&state=" + state
     answer = await world.http.get(f"/auth/authorize?{query.decode()}")
     url = await world.decide(query_of(answer.headers["location"])["tx"], approved=approved)
