@@ -48,7 +48,7 @@ def client_of(store: AuthStore, keys: ClientKeys, token_url: str, now: Callable[
     client = store.client(claims["iss"])
     if client is None or client.disabled or client.kind not in ("asymmetric", "backend"):
         raise _bad("it is not signed by a known client")
-    if "jku" in header and header["jku"] != client.jwks_url:
+    if "jku" in header and (not client.jwks_url or header["jku"] != client.jwks_url):
         raise _bad("its jku is not the registered URL")
     _check_signature(assertion, header, client, keys)
     until = int(claims["exp"]) + LEEWAY + 1
