@@ -115,7 +115,7 @@ def test_a_patient_launches_the_demonstration_app(server, page):
     assert page.text_content("#user") == "patient-1"
     assert "patient/Condition.rs" in page.text_content("#granted")
     page.click("#refresh")
-    page.wait_for_function("document.getElementById('refreshed').textContent")
+    page.wait_for_selector("#refreshed:not(:empty)")
 
 
 def test_a_person_denies(server, page):
@@ -166,7 +166,7 @@ def test_the_record_launches_the_app(server, page):
     assert page.text_content("#patient") == f"Patient/{patient}"
     page.goto(f"{url}/auth/apps")
     page.click("#revoke-demo-app [name=action]")
-    page.wait_for_function("!document.querySelector('#revoke-demo-app')")
+    page.wait_for_selector("#revoke-demo-app", state="detached")
 
 
 def test_a_wrong_password_is_told(server, page):
