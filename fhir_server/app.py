@@ -17,6 +17,7 @@ from fhir_server.audit.trail import audited, recording
 from fhir_server.auth import authorizing, beside
 from fhir_server.demo_app import demo_app_routes
 from fhir_server.directory import StoreDirectory
+from fhir_server.http.access import Gate
 from fhir_server.http.endpoint import FhirEndpoint
 from fhir_server.http.health import health_routes
 from fhir_server.http.limits import admission
@@ -68,6 +69,7 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
                 recording(watch.trail),
                 authorizing(app.state, settings, StoreDirectory(service)),
             ):
+                app.state.gate = None if app.state.auth is None else Gate(service, app.state.auth)
                 yield
         finally:
             await service.store.close()

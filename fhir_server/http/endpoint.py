@@ -8,11 +8,13 @@ Specification: https://hl7.org/fhir/R4/http.html
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from fhir_server.http import binary
+from fhir_server.http.authorization import authorized
 from fhir_server.http.errors import error_response, unexpected_response
 from fhir_server.http.middleware import send_response
 from fhir_server.http.negotiation import Format, preferences, require_plain, response_format, sent_format, truth
@@ -23,10 +25,16 @@ from fhir_server.interactions.body import read_resource
 from fhir_server.interactions.service import Service
 from resources.errors import FhirError
 from search.narrowing import EVERYTHING
+from smart_auth.access.decisions import Access
+
+if TYPE_CHECKING:
+    from fhir_server.http.access import Gate
 
 
 class FhirEndpoint:
-    """The ASGI application below `prefix` (`/fhir`); it finds its Service in `app.state.service`, set while the app runs.
+    """The ASGI application below `prefix` (`/fhir`).
+
+    It finds its Service in `app.state.service` and the Gate (None: authorization is off) in `app.state.gate`, set while the app runs.
 
     `begin` hears of each write before it is carried out, and may refuse it (FhirError).
     """
@@ -43,7 +51,7 @@ class FhirEndpoint:
         wanted: Format = "json"
         pretty = False
         try:
-            service: Service = scope["app"].state.service
+            service, access = await self._admitted(scope)
             route, segments = self._route(service, scope, method)
             query, named, shown = (
                 split_general(query_pairs(scope["query_string"], service.options.parameter_limit))
@@ -57,6 +65,7 @@ class FhirEndpoint:
             if not raw:
                 wanted = response_format(headers.get("accept"), named)
             prefer = preferences(headers.get("prefer"))
+            narrowing = EVERYTHING if access is None else authorized(access, method, route.shape, segments)
             payload = b"" if reading or method == "DELETE" else await _body(receive)
             if payload and "content-encoding" in headers:
                 require_plain(headers["content-encoding"])
@@ -65,7 +74,7 @@ class FhirEndpoint:
                 content = await binary.sent(service, segments, headers, payload)
             elif payload and sent_format(headers.get("content-type", "")) == "xml":
                 content = await read_resource(service, payload, headers["content-type"])
-            request = FhirRequest(method, segments, query, headers, content, EVERYTHING, prefer)
+            request = FhirRequest(method, segments, query, headers, content, narrowing, prefer, access)
             scope["fhir_request"] = request
             if not reading:
                 self._begin(scope)
@@ -83,6 +92,18 @@ class FhirEndpoint:
             response = await told(unexpected_response(error, scope.get("request_id", "")), scope, pretty=pretty)
         await send_response(response, send, head=method == "HEAD")
 
+    async def _admitted(self, scope: Scope) -> tuple[Service, Access | None]:
+        """The service as the bearer of the token may use it; FhirError 401 without a token that is good."""
+        state = scope["app"].state
+        gate: Gate | None = state.gate
+        if gate is None or scope["path"][self._prefix :] in _OPEN:
+            return state.service, None
+        admitted = await gate.admit(
+            [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
+        )
+        scope["principal"] = admitted.access.principal
+        return admitted.service, admitted.access
+
     def _route(self, service: Service, scope: Scope, method: str) -> tuple[Route, tuple[str, ...]]:
         path: str = scope["path"][self._prefix :].strip("/")
         segments = tuple(path.split("/")) if path else ()
@@ -92,6 +113,8 @@ class FhirEndpoint:
         return route, segments
 
 
+_OPEN = frozenset({"/metadata", "/metadata/"})
+"""What is answered without a token."""
 _NO_QUERY: tuple[Pairs, None, None] = ((), None, None)
 _RAW_IN = frozenset({("POST", "/{type}"), ("PUT", "/{type}"), ("PUT", "/{type}/{id}")})
 """Method and shape of the requests whose body may be the raw content of a Binary."""

@@ -14,6 +14,7 @@ from fhir_server.http.negotiation import Prefer
 from resources.errors import FhirError
 from resources.model import Resource
 from search.narrowing import Narrowing
+from smart_auth.access.decisions import Access
 
 Pairs = tuple[tuple[str, str], ...]
 Payload = bytes | Resource
@@ -24,7 +25,10 @@ GENERAL_PARAMETERS = frozenset({"_format", "_pretty"})
 
 @dataclass(frozen=True, slots=True)
 class FhirRequest:
-    """`segments` are those below the FHIR base: `("Patient", "1", "_history")`; `query` lacks `_format` and `_pretty`."""
+    """`segments` are those below the FHIR base: `("Patient", "1", "_history")`; `query` lacks `_format` and `_pretty`.
+
+    `access`: what the bearer of the token may do; None with authorization off.
+    """
 
     method: str
     segments: tuple[str, ...]
@@ -33,6 +37,7 @@ class FhirRequest:
     payload: Payload
     narrowing: Narrowing
     prefer: Prefer
+    access: Access | None = None
 
 
 def query_pairs(text: bytes | str, most: int, what: str = "query string") -> Pairs:

@@ -7,9 +7,10 @@ Specification: https://hl7.org/fhir/R4/http.html
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from fhir_server.http.authorization import authorized
 from fhir_server.http.request import FhirRequest
 from fhir_server.http.response import FhirResponse
 from fhir_server.interactions.service import Service
@@ -122,4 +123,7 @@ def route_of(table: RouteTable, method: str, segments: tuple[str, ...], types: C
 async def answer_request(table: RouteTable, service: Service, request: FhirRequest) -> FhirResponse:
     """Dispatch a request that is already made: an entry of a Bundle."""
     route = route_of(table, request.method, request.segments, service.types)
+    if request.access is not None:
+        narrowing = authorized(request.access, request.method, route.shape, request.segments)
+        request = replace(request, narrowing=narrowing)
     return await route.interaction(service, request)

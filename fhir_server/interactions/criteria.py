@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC
 from urllib.parse import urlencode
 
+from fhir_server.http.authorization import insufficient
 from fhir_server.http.request import Pairs, query_pairs
 from fhir_server.interactions.service import Service
 from fhir_server.storage.port import Guard, Stored
@@ -18,7 +19,7 @@ from resources.errors import FhirError
 from resources.model import ResourceKey
 from search.narrowing import Narrowing
 from search.parser import Handling, ParsedSearch, parse, parse_all
-from search.query import All, Query
+from search.query import All, Nothing, Query
 from search.results import RESULT_PARAMETERS
 from search.rewrite import rewrite
 from search.values import ValueContext
@@ -55,6 +56,9 @@ def criterion(service: Service, kind: str, pairs: Pairs, narrowing: Narrowing, w
     for name, _ in pairs:
         if name in RESULT_PARAMETERS:
             raise FhirError(400, "invalid", f"{what} has the parameter {name}, which selects nothing")
+    narrowing = narrowing.searched or narrowing
+    if isinstance(narrowing.of(kind), Nothing):
+        raise insufficient("search", kind)
     found = parsed(service, kind, pairs, "strict", service.now())
     if isinstance(found.query.where, All):
         raise FhirError(400, "invalid", f"{what} has no criteria")
@@ -64,7 +68,7 @@ def criterion(service: Service, kind: str, pairs: Pairs, narrowing: Narrowing, w
 
 async def stored_matches(service: Service, found: Criterion, narrowing: Narrowing, limit: int) -> Sequence[Stored]:
     """The stored resources that the criterion matches, at most `limit`."""
-    page = await service.store.search(replace(found.query, count=limit), narrowing)
+    page = await service.store.search(replace(found.query, count=limit), narrowing.searched or narrowing)
     return [row.stored for row in page.rows]
 
 

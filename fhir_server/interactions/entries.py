@@ -217,7 +217,9 @@ def request_of(entry: Entry, outer: FhirRequest) -> FhirRequest:
     response_format(None, named)
     prefer = Prefer(outer.prefer.answer or "minimal", outer.prefer.lenient)  # a Bundle's answers are short unless asked
     payload = entry.resource if entry.resource is not None else b""
-    return FhirRequest(entry.method, entry.segments, query, entry.headers, payload, outer.narrowing, prefer)
+    return FhirRequest(
+        entry.method, entry.segments, query, entry.headers, payload, outer.narrowing, prefer, outer.access
+    )
 
 
 async def answer_entry(service: Service, entry: Entry, outer: FhirRequest) -> FhirResponse:

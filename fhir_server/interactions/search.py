@@ -20,7 +20,7 @@ from resources.errors import FhirError, Issue
 from resources.model import ResourceKey, is_id
 from resources.reduction import Reduction
 from search.bundle import Cursor, Entry, Neighbours, links, neighbours, scope, searchset
-from search.narrowing import EVERYTHING, Narrowing
+from search.narrowing import Narrowing
 from search.parser import Handling, ParsedSearch
 from search.query import And, InCompartment, Query
 from search.results import TYPES
@@ -124,7 +124,7 @@ def _around(page: Page, here: Cursor | None, now: int) -> Neighbours:
 
 async def _explained(service: Service, request: FhirRequest, query: Query) -> tuple[Issue, ...]:
     """How the search is run: for those who may see everything."""
-    if request.narrowing is not EVERYTHING:
+    if not request.narrowing.operates:
         raise FhirError(403, "forbidden", "Parameter '_explain' is for staff.")
     told = await service.store.explain(query, request.narrowing)
     return tuple(Issue("information", "informational", text) for text in told)

@@ -6,8 +6,10 @@ Specification: https://hl7.org/fhir/R4/operations.html
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
+from fhir_server.http.authorization import authorized_call
 from fhir_server.http.request import FhirRequest
 from fhir_server.http.response import FhirResponse
 from fhir_server.interactions.service import Service
@@ -30,9 +32,13 @@ from search.values import time_range
 _CURSOR: Final = (text_parameter(CURSOR),)
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
-    Operation("$diff", "Resource-diff", ("system", "instance"), None, diff, own=True),
-    Operation("$everything", "Encounter-everything", ("instance",), ("Encounter",), everything, added=_CURSOR),
-    Operation("$everything", "Patient-everything", ("instance",), ("Patient",), everything, added=_CURSOR),
+    Operation("$diff", "Resource-diff", ("system", "instance"), None, diff, own=True, needs="read"),
+    Operation(
+        "$everything", "Encounter-everything", ("instance",), ("Encounter",), everything, added=_CURSOR, needs="collect"
+    ),
+    Operation(
+        "$everything", "Patient-everything", ("instance",), ("Patient",), everything, added=_CURSOR, needs="collect"
+    ),
     Operation(
         "$expunge",
         "Resource-expunge",
@@ -42,13 +48,26 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         affects_state=True,
         own=True,
         setting="expunge",
+        needs="operate",
     ),
-    Operation("$lastn", "Observation-lastn", ("type",), ("Observation",), lastn, open=True),
-    Operation("$meta", "Resource-meta", ("system", "type", "instance", "version"), None, meta),
-    Operation("$meta-add", "Resource-meta-add", ("instance", "version"), None, meta_add, affects_state=True),
-    Operation("$meta-delete", "Resource-meta-delete", ("instance", "version"), None, meta_delete, affects_state=True),
-    Operation("$reindex", "SearchParameter-reindex", ("instance",), ("SearchParameter",), reindex, own=True),
-    Operation("$validate", "Resource-validate", ("type", "instance"), None, validate),
+    Operation("$lastn", "Observation-lastn", ("type",), ("Observation",), lastn, open=True, needs="search"),
+    Operation("$meta", "Resource-meta", ("system", "type", "instance", "version"), None, meta, needs="collect"),
+    Operation(
+        "$meta-add", "Resource-meta-add", ("instance", "version"), None, meta_add, affects_state=True, needs="change"
+    ),
+    Operation(
+        "$meta-delete",
+        "Resource-meta-delete",
+        ("instance", "version"),
+        None,
+        meta_delete,
+        affects_state=True,
+        needs="change",
+    ),
+    Operation(
+        "$reindex", "SearchParameter-reindex", ("instance",), ("SearchParameter",), reindex, own=True, needs="operate"
+    ),
+    Operation("$validate", "Resource-validate", ("type", "instance"), None, validate, needs="try"),
 )
 
 
@@ -68,6 +87,8 @@ async def operation(service: Service, request: FhirRequest) -> FhirResponse:
     if found.affects_state and request.method != "POST":
         said = f"{called} changes what is stored: POST it"
         raise FhirError(405, "not-supported", said, headers={"Allow": "POST"})
+    if request.access is not None:
+        request = replace(request, narrowing=authorized_call(request.access, found.needs, called, kind))
     return await found.run(service, Call(request, level, kind, name, version, arguments(service, request, found)))
 
 

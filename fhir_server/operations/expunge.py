@@ -23,7 +23,7 @@ LIMIT: Final = 1000
 
 async def expunge(service: Service, call: Call) -> FhirResponse:
     """`POST [base]/$expunge`, `[base]/Type/$expunge`, `[base]/Type/id/$expunge`."""
-    if call.request.narrowing is not EVERYTHING:
+    if not call.request.narrowing.operates:
         raise FhirError(403, "forbidden", "$expunge is for operators")
     given = call.arguments.one
     if given("expungeEverything"):

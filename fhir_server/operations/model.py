@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from fhir_server.http.authorization import OperationAccess
 from fhir_server.http.request import FhirRequest, Pairs
 from fhir_server.http.response import FhirResponse
 from fhir_server.interactions.options import RestOptions
@@ -73,7 +74,8 @@ class Operation:
     """`name` with its `$`; `definition`: the id of its OperationDefinition; `own`: this server publishes it, not HL7.
 
     `types` None: every type. `affects_state`: only POST is answered. `added`: parameters beside those of the definition; `open`: parameters
-    that nobody defines are the operation's own business. `setting`: the option of RestOptions that allows it; None: always allowed.
+    that nobody defines are the operation's own business. `setting`: the option of RestOptions that allows it; None: always allowed. `needs`: what
+    an access token must allow (`http.authorization`); None: no token does.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Operation:
     added: tuple[OperationParameter, ...] = ()
     open: bool = False
     setting: str | None = None
+    needs: OperationAccess | None = None
 
     def answers(self, level: Level, kind: str | None) -> bool:
         """Whether it is answered there."""

@@ -1,0 +1,186 @@
+"""From the headers of a request to what it may do: the token is checked, the principal's decisions are kept for a second at most.
+
+Rules.
+1. No token is 401 with `WWW-Authenticate: Bearer`; one that is not good 401 with error="invalid_token". A token stands in the one Authorization header,
+   never in the URL.
+2. Decisions are kept per principal while what they depend on stays: roles and search parameters of this process, and facts of the principal
+   (their PractitionerRoles and wards, records opened in an emergency), which are looked up at most once a second.
+
+Specification: https://www.rfc-editor.org/rfc/rfc6750, https://www.rfc-editor.org/rfc/rfc9068
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC
+from typing import Any, Final
+
+import structlog
+
+from fhir_server.interactions.guarded import GuardedStore
+from fhir_server.interactions.service import Service
+from resources.errors import FhirError
+from resources.json_format import decode
+from resources.references import parse
+from search.narrowing import EVERYTHING
+from search.query import Match, Query, ReferenceTest
+from search.values import ValueContext
+from smart_auth import scopes
+from smart_auth.access.decisions import Access
+from smart_auth.access.facts import MINUTE, Facts, Rules
+from smart_auth.access.reaches import key_of
+from smart_auth.break_glass import opened
+from smart_auth.model import Principal
+from smart_auth.parts import AuthParts
+from smart_auth.roles import BREAKING_GLASS, RoleFault, Roles, roles_with
+from smart_auth.tokens import TokenFault
+
+EDITED: Final = "roles"
+"""The setting of the authorization store that holds edited roles."""
+_KEPT: Final = 10_000
+_ROLES: Final = 50
+_CARING: Final = frozenset({"assigned", "ward", "ordered"})
+_SAID: Final = {
+    "invalid": "the access token is not one of this server",
+    "expired": "the access token has expired",
+    "revoked": "the access token was revoked",
+}
+_CODES: Final = {"invalid": "login", "expired": "expired", "revoked": "login"}
+_log = structlog.get_logger("fhir_server.access")
+
+
+@dataclass(slots=True)
+class Admitted:
+    """A principal with their decisions, and the service as they may use it; looked at in `second`."""
+
+    access: Access
+    service: Service
+    second: int
+
+
+class Gate:
+    """Admits requests. One per process; `service` is the server's own, `parts` those of authorization."""
+
+    def __init__(self, service: Service, parts: AuthParts) -> None:
+        self._service = service
+        self._parts = parts
+        self._admitted: dict[Principal, Admitted] = {}
+        self._rules: Rules | None = None
+        self._epoch = -1
+        self._edited: Any = None
+        self._second = -1
+
+    async def admit(self, authorization: Sequence[str]) -> Admitted:
+        """What the bearer of the token may do. Raises FhirError 401."""
+        return await self.admitted(self._principal(authorization))
+
+    async def admitted(self, principal: Principal) -> Admitted:
+        """What the principal may do."""
+        second = int(time.monotonic())
+        found = self._admitted.get(principal)
+        if found is not None and found.second == second:
+            return found
+        rules = self._current_rules(second)
+        facts = await self._facts(principal, rules)
+        if found is not None and found.access.rules is rules and found.access.facts == facts:
+            found.second = second
+            return found
+        try:
+            granted = scopes.parse(principal.scope)
+        except scopes.ScopeFault:
+            raise _refused("invalid") from None
+        access = Access(principal, granted, rules, facts)
+        store = GuardedStore(self._service.store, access, self._service.preparer)
+        if len(self._admitted) >= _KEPT:
+            self._admitted.clear()
+        admitted = self._admitted[principal] = Admitted(access, replace(self._service, store=store), second)
+        return admitted
+
+    def _principal(self, authorization: Sequence[str]) -> Principal:
+        if not authorization:
+            said = "this server asks for an access token"
+            raise FhirError(401, "login", said, headers={"WWW-Authenticate": f'Bearer realm="{self._service.base}"'})
+        scheme, _, token = authorization[0].partition(" ")
+        if len(authorization) > 1 or scheme.lower() != "bearer":
+            raise _refused("invalid")
+        try:
+            return self._parts.tokens.verify(token.strip())
+        except TokenFault as fault:
+            raise _refused(fault.reason) from None
+
+    def _current_rules(self, second: int) -> Rules:
+        """The rules, made anew when roles were edited or search parameters changed."""
+        if self._rules is not None and second == self._second:
+            return self._rules
+        service = self._service
+        service.preparer.refresh()
+        edited = self._parts.store.setting(EDITED)
+        if self._rules is None or edited != self._edited or service.registry.epoch != self._epoch:
+            self._edited, self._epoch = edited, service.registry.epoch
+            self._rules = Rules(
+                service.registry,
+                service.limits,
+                self._values,
+                tuple(sorted(service.types)),
+                self._parts.options,
+                _roles(edited),
+            )
+        self._second = second
+        return self._rules
+
+    def _values(self, now: int) -> ValueContext:
+        service = self._service
+        return ValueContext(now, UTC, (service.base, *service.aliases), service.preparer.extractor.datatypes)
+
+    async def _facts(self, principal: Principal, rules: Rules) -> Facts:
+        """What the stores say of the principal now."""
+        facts = Facts(self._service.now() // MINUTE * MINUTE)
+        if not principal.user:
+            return facts
+        permissions = [one for role in principal.roles for one in rules.roles.get(role, ())]
+        if principal.fhir_user.startswith("Practitioner/") and any(one.reach in _CARING for one in permissions):
+            facts = await self._practice(principal, facts)
+        if not BREAKING_GLASS.isdisjoint(principal.roles):
+            broken = opened(self._parts.store, principal.user, self._parts.now())
+            facts = replace(facts, broken=tuple(sorted(broken)))
+        return facts
+
+    async def _practice(self, principal: Principal, facts: Facts) -> Facts:
+        """The PractitionerRoles that are in force, and their locations."""
+        service = self._service
+        parameter = service.registry.find("PractitionerRole", "practitioner")
+        if parameter is None:
+            return facts
+        query = Query(
+            "PractitionerRole", Match(parameter, ReferenceTest((key_of(principal.fhir_user),), None)), count=_ROLES
+        )
+        page = await service.store.search(query, EVERYTHING)
+        held = [(row.stored.key, decode(row.stored.body)) for row in page.rows]
+        held = [(key, role) for key, role in held if role.get("active") is not False]
+        places = [place.get("reference") for _, role in held for place in role.get("location", ())]
+        bases = (service.base, *service.aliases)
+        locations = set()
+        for place in places:
+            found = parse(place, bases).key if isinstance(place, str) else None
+            if found is not None and found.type == "Location":
+                locations.add(found)
+        return replace(facts, roles=tuple(sorted(key for key, _ in held)), locations=tuple(sorted(locations)))
+
+
+def _roles(edited: Any) -> Roles:
+    """The roles in force. When what was edited cannot be understood nobody has any: that is seen at once, and lets nobody in."""
+    try:
+        return roles_with(edited)
+    except (RoleFault, AttributeError, TypeError) as fault:
+        _log.error("roles_not_understood", reason=str(fault))
+        return {}
+
+
+def _refused(reason: str) -> FhirError:
+    said = _SAID[reason]
+    return FhirError(
+        401,
+        _CODES[reason],
+        said,
+        headers={"WWW-Authenticate": f'Bearer error="invalid_token", error_description="{said}"'},
+    )

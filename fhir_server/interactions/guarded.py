@@ -1,0 +1,212 @@
+"""The store as one principal may use it: every read narrowed, every row asserted once more, every write decided, before anything is done.
+
+Rules.
+1. Interactions narrow what they ask for. What comes without a narrowing is given the principal's own, so that nothing is read past it.
+2. What comes out is of a type that the narrowing allows and, where all is about one patient, names that patient: anything else is a fault of this
+   server, and no answer. Private details of a directory are left out of it.
+3. A superseded version that was about another patient is not shown to those who see one patient alone.
+4. Writes are decided in `deciding.py`, on what is current, and commit only if that still is current.
+
+Specification: https://hl7.org/fhir/R4/http.html#Status-Codes, https://hl7.org/fhir/R4/security.html
+"""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+from fhir_server.interactions.conditions import RETRIES, contended
+from fhir_server.interactions.deciding import Deciding, forbidden
+from fhir_server.interactions.prepare import Preparer
+from fhir_server.storage.port import (
+    Collected,
+    Conflict,
+    Custom,
+    Expunge,
+    HistoryPage,
+    HistoryQuery,
+    Page,
+    ResourceStore,
+    Row,
+    Stored,
+    UnitOfWork,
+    Written,
+)
+from resources.errors import FhirError
+from resources.json_format import decode, encode
+from resources.model import ResourceKey
+from search.everything import EverythingQuery
+from search.narrowing import EVERYTHING, Narrowing
+from search.query import And, Chain, InCompartment, Match, Node, Not, Nothing, Or, Present, Query, Reverse
+from smart_auth.access.decisions import Access
+from smart_auth.access.redaction import PERSONAL, PRIVATE, redacted
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedStore:
+    """See `fhir_server.storage.port.ResourceStore`; `inner` is the store, `access` who uses it."""
+
+    inner: ResourceStore
+    access: Access
+    preparer: Preparer
+    own: Narrowing = field(init=False)
+    deciding: Deciding = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "own", self.access.writing())
+        object.__setattr__(self, "deciding", Deciding(self.inner, self.access, self.preparer))
+
+    # ---- reads
+
+    async def read(self, key: ResourceKey, narrowing: Narrowing) -> Stored | None:
+        """See the port."""
+        narrowing = self._narrowed(narrowing)
+        found = await self.inner.read(key, narrowing)
+        return None if found is None else self._shown(found, narrowing)
+
+    async def read_version(self, key: ResourceKey, version: int, narrowing: Narrowing) -> Stored | None:
+        """See the port."""
+        narrowing = self._narrowed(narrowing)
+        found = await self.inner.read_version(key, version, narrowing)
+        return None if found is None else self._shown(found, narrowing, superseded=True)
+
+    async def history(self, query: HistoryQuery, narrowing: Narrowing) -> HistoryPage:
+        """See the port."""
+        narrowing = self._narrowed(narrowing)
+        page = await self.inner.history(query, narrowing)
+        shown = [self._shown(one, narrowing, superseded=True) for one in page.versions]
+        kept = [(one, new) for one, new in zip(shown, page.created, strict=True) if one is not None]
+        return replace(page, versions=tuple(one for one, _ in kept), created=tuple(new for _, new in kept))
+
+    async def search(self, query: Query, narrowing: Narrowing) -> Page:
+        """See the port."""
+        narrowing = self._narrowed(narrowing)
+        for one in (query, *query.others):
+            self._require_public(one)
+        page = await self.inner.search(query, narrowing)
+        return replace(page, rows=self._rows(page.rows, narrowing))
+
+    async def everything(self, query: EverythingQuery, narrowing: Narrowing) -> Collected:
+        """See the port."""
+        narrowing = self._narrowed(narrowing)
+        found = await self.inner.everything(query, narrowing)
+        return replace(found, rows=self._rows(found.rows, narrowing))
+
+    async def labelled(self, kind: str | None, limit: int, narrowing: Narrowing) -> tuple[Stored, ...]:
+        """See the port."""
+        narrowing = self._narrowed(narrowing)
+        found = await self.inner.labelled(kind, limit, narrowing)
+        return tuple(shown for one in found if (shown := self._shown(one, narrowing)) is not None)
+
+    async def explain(self, query: Query, narrowing: Narrowing) -> tuple[str, ...]:
+        """See the port."""
+        self._require_operator()
+        return await self.inner.explain(query, narrowing)
+
+    async def referring(self, key: ResourceKey, narrowing: Narrowing, limit: int) -> tuple[ResourceKey, ...]:
+        """See the port: with EVERYTHING it is asked whether there are any, and names no one."""
+        return await self.inner.referring(key, narrowing, limit)
+
+    def custom_parameter(self, name: str) -> Custom | None:
+        """See the port."""
+        return self.inner.custom_parameter(name)
+
+    def follow_up_sync(self, kind: str, key: str) -> str | None:
+        """See the port."""
+        return self.inner.follow_up_sync(kind, key)
+
+    async def expunge(self, what: Expunge) -> int:
+        """See the port."""
+        self._require_operator()
+        return await self.inner.expunge(what)
+
+    async def close(self) -> None:
+        """See the port: the store behind it serves others too."""
+
+    def _narrowed(self, narrowing: Narrowing) -> Narrowing:
+        return self.own if narrowing is EVERYTHING else narrowing
+
+    def _require_operator(self) -> None:
+        if not self.access.operates:
+            raise forbidden("this is for operators")
+
+    def _rows(self, rows: tuple[Row, ...], narrowing: Narrowing) -> tuple[Row, ...]:
+        shown = [
+            (row, self._shown(row.stored, narrowing, superseded=row.mode == "include")) for row in rows
+        ]  # a reference may include an old version
+        return tuple([row._replace(stored=stored) for row, stored in shown if stored is not None])
+
+    def _shown(self, stored: Stored, narrowing: Narrowing, *, superseded: bool = False) -> Stored | None:
+        """The row as the principal is shown it; None for a version that may be `superseded` and is about somebody else."""
+        node = narrowing.of(stored.key.type)
+        if isinstance(node, Nothing):
+            raise AssertionError(f"a {stored.key.type} left the store past its narrowing")  # noqa: TRY004
+        if stored.deleted:
+            return stored
+        owner = _owner(node)
+        if owner is not None and stored.key != owner and not _names(stored.body, owner):
+            if superseded:
+                return None
+            raise AssertionError(f"a {stored.key.type} of another patient left the store")
+        if not self.access.redacts(stored.key):
+            return stored
+        resource = decode(stored.body)
+        public = redacted(resource)
+        return stored if public is resource else stored._replace(body=encode(public))
+
+    def _require_public(self, query: Query) -> None:
+        """403 for a search by what would be left out of the answer."""
+        for kind, code in _asked(query.where, query.type):
+            self._require_public_parameter(kind, code)
+        for key in query.sort:
+            self._require_public_parameter(query.type, key.field)
+
+    def _require_public_parameter(self, kind: str, code: str) -> None:
+        if kind in PERSONAL and code in PRIVATE and self.access.redacts(ResourceKey(kind, "")):
+            raise FhirError(403, "forbidden", f"the search parameter {code} of {kind} is not for you")
+
+    # ---- writes
+
+    async def commit(self, unit: UnitOfWork) -> tuple[Written, ...]:
+        """See the port. Raises FhirError 403 and 404 for what the principal may not do."""
+        for turn in range(RETRIES):
+            decided = await self.deciding.decide(unit)
+            if unit.writes and not decided.unit.writes:
+                return decided.outcome(())
+            try:
+                return decided.outcome(await self.inner.commit(decided.unit))
+            except Conflict as conflict:
+                if conflict.reason not in ("version", "exists") or conflict.key not in decided.pinned:
+                    raise
+            await asyncio.sleep(0.002 * turn)
+        raise contended()
+
+
+def _names(body: bytes, owner: ResourceKey) -> bool:
+    """Whether a stored body has a reference to the owner: all encoders write a slash as it is."""
+    text = str(owner).encode()
+    return text + b'"' in body or text + b"/" in body or text + b"|" in body
+
+
+def _owner(node: Node) -> ResourceKey | None:
+    """The one patient in whose compartment all is that satisfies the node, where there is one."""
+    match node:
+        case InCompartment(owner):
+            return owner
+        case And(parts):
+            return next((found for part in parts if (found := _owner(part)) is not None), None)
+    return None
+
+
+def _asked(node: Node, kind: str) -> list[tuple[str, str]]:
+    """The types and parameters that a search looks at."""
+    match node:
+        case And(parts) | Or(parts):
+            return [pair for part in parts for pair in _asked(part, kind)]
+        case Not(part):
+            return _asked(part, kind)
+        case Match(parameter) | Present(parameter):
+            return [(kind, parameter.code)]
+        case Chain(parameter, target, where):
+            return [(kind, parameter.code), *_asked(where, target)]
+        case Reverse(source, parameter, where):
+            return [(source, parameter.code), *_asked(where, source)]
+    return []
