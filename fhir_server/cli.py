@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from fhir_server.commands import DataDir, auth, refuse, settings_of, store, work
+from fhir_server.commands import DataDir, audit, auth, refuse, settings_of, store, work
 from fhir_server.settings import Settings, explain, is_loopback
 
 app = typer.Typer(
@@ -170,6 +170,7 @@ def may_serve(settings: Settings) -> str | None:
 store.add_to(app)
 work.add_to(app)
 auth.add_to(app)
+audit.add_to(app)
 
 
 if __name__ == "__main__":

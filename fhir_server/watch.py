@@ -37,10 +37,13 @@ LOOKS_PER_PUBLISH = 4
 
 _NAMED = {
     "/metadata": "capabilities",
+    "/_search": "search-system",
     "/{type}/_search": "search-type",
     "/{type}/{id}/{member}": "search-compartment",
     "/{type}/{id}/{member}/_search": "search-compartment",
 }
+_CONDITIONAL = {"PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+"""The interactions by criteria, which the CapabilityStatement does not list by codes of their own."""
 
 _log = structlog.get_logger()
 
@@ -95,7 +98,9 @@ def _codes() -> dict[tuple[str, str], str]:
 def _code(route: Route) -> str:
     if route.shape == "/":
         return "batch/transaction" if "POST" in route.methods else "search-system"
-    return _NAMED.get(route.shape) or (route.codes[0] if route.codes else "unknown")
+    if "$" in route.shape:
+        return "operation"
+    return _NAMED.get(route.shape) or (route.codes[0] if route.codes else _CONDITIONAL[route.methods[0]])
 
 
 @contextlib.asynccontextmanager

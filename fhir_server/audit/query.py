@@ -1,9 +1,10 @@
 """Searches of the ledger: the nodes of a search of AuditEvent as SQL over it.
 
 Rules.
-1. What the caller asks for and cannot be answered from the ledger is refused by name (400). What an access rule says and is not understood
+1. A patient may not even ask whether a record is about somebody else, too: such conditions match nothing.
+2. What the caller asks for and cannot be answered from the ledger is refused by name (400). What an access rule says and is not understood
    here lets nothing through.
-2. Newest first unless `_sort=date`. A page goes on behind the time and number of its last row.
+3. Newest first unless `_sort=date`. A page goes on behind the time and number of its last row.
 
 Specification: https://hl7.org/fhir/R4/auditevent.html#search
 """
@@ -54,9 +55,13 @@ class Found(NamedTuple):
 
 @dataclass(slots=True)
 class _Sql:
-    """A predicate under construction: its values in the order of its question marks."""
+    """A predicate under construction: its values in the order of its question marks.
+
+    `only`: the patients of whom the caller may learn that a record is about them; None: all.
+    """
 
     values: list[Any] = field(default_factory=list)
+    only: frozenset[str] | None = None
 
     def of(self, values: Sequence[Any]) -> str:
         self.values.extend(values)
@@ -66,7 +71,7 @@ class _Sql:
 def select(connection: sqlite3.Connection, query: Query, allowed: Node) -> list[Found]:
     """One row more than a page holds; `query.after` is (time, seq) of the row before it."""
     ascending = _ascending(query)
-    sql = _Sql()
+    sql = _Sql(only=patients_of(allowed))
     where = _where(query, allowed, sql)
     if query.after is not None:
         where += f" AND (time, seq) {'>' if ascending else '<'} (?, ?)"
@@ -74,12 +79,23 @@ def select(connection: sqlite3.Connection, query: Query, allowed: Node) -> list[
     order = "time, seq" if ascending else "time DESC, seq DESC"
     text = f"SELECT seq, body, patients FROM record WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608  (no value in it)
     rows = connection.execute(text, (*sql.values, query.count + 1)).fetchall()
-    return [Found(seq, decode(body), msgspec.json.decode(told, type=tuple[str, ...])) for seq, body, told in rows]
+    return [_found(*row) for row in rows]
+
+
+def _found(seq: int, body: bytes, told: str) -> Found:
+    return Found(seq, decode(body), msgspec.json.decode(told, type=tuple[str, ...]))
+
+
+def everything(connection: sqlite3.Connection, since: int) -> Iterator[Found]:
+    """All that is shown behind record `since`, the oldest first."""
+    text = "SELECT seq, body, patients FROM record WHERE shown = 1 AND seq > ? ORDER BY seq"
+    for seq, body, told in connection.execute(text, (since,)):
+        yield _found(seq, body, told)
 
 
 def total(connection: sqlite3.Connection, query: Query, allowed: Node) -> int:
     """How many records match."""
-    sql = _Sql()
+    sql = _Sql(only=patients_of(allowed))
     where = _where(query, allowed, sql)
     return int(connection.execute(f"SELECT count(*) FROM record WHERE {where}", sql.values).fetchone()[0])  # noqa: S608
 
@@ -134,7 +150,7 @@ def _asked(node: Node, sql: _Sql) -> str:
         case LastUpdated(test):
             return _moment(test, sql)
         case InCompartment(owner) if owner.type == "Patient":
-            return _of_patients((owner.id,), sql)
+            return _of_patients([owner.id] if sql.only is None or owner.id in sql.only else [], sql)
         case Match():
             return _match(node, sql)
     raise _not_supported("such a condition")
@@ -157,15 +173,14 @@ def _match(node: Match, sql: _Sql) -> str:
 
 
 def _named(code: str, test: ReferenceTest, sql: _Sql) -> str:
-    table = {"agent": "party", "entity": "entity", "patient": "patient"}[code]
-    names = [
-        key.id if code == "patient" else str(key) for key in test.keys if code != "patient" or key.type == "Patient"
-    ]
-    found = f"seq IN (SELECT seq FROM {table} WHERE name IN ({sql.of(names)}))"  # noqa: S608
-    if code != "entity":
-        return found
-    patients = [key.id for key in test.keys if key.type == "Patient"]
-    return f"({found} OR {_of_patients(patients, sql)})" if patients else found
+    """Records by the one who asked, by what they are about, or by the patient."""
+    names = [str(key) for key in test.keys]
+    patients = [key.id for key in test.keys if key.type == "Patient" and (sql.only is None or key.id in sql.only)]
+    if code == "agent":
+        return f"seq IN (SELECT seq FROM party WHERE name IN ({sql.of(names)}))"  # noqa: S608
+    if code == "patient" or sql.only is not None:
+        return _of_patients(patients, sql)
+    return f"(seq IN (SELECT seq FROM entity WHERE name IN ({sql.of(names)})) OR {_of_patients(patients, sql)})"  # noqa: S608
 
 
 def _of_patients(names: Sequence[str], sql: _Sql) -> str:

@@ -6,7 +6,7 @@ Rules.
 2. A write is recorded before it is carried out, too (`begun`): when the process dies between the commit and the answer, that record remains.
 3. What cannot be recorded is not answered: 503.
 4. Who asks is `principal` in the scope (`smart_auth.model.Principal`, put there when the token was checked). Pages tell who signs in
-   by `scope["audit"] = {"user": ..., "client": ..., "note": ...}`. `scope["purpose"]` is a code of PurposeOfUse.
+   by `scope["audit"] = {"user": ..., "client": ..., "note": ..., "keys": "Patient/1 Patient/2"}`. `scope["purpose"]` is a code of PurposeOfUse.
 """
 
 import asyncio
@@ -147,6 +147,7 @@ def _keys(scope: Scope, shape: str, pairs: list[tuple[str, str]]) -> Iterator[st
     for name, value in pairs:
         if name in _SUBJECTS and is_id(bare := value.removeprefix("Patient/")):
             yield f"Patient/{bare}"
+    yield from scope.get("audit", _NOBODY).get("keys", "").split()
     response = scope.get("fhir_response")
     if isinstance(response, FhirResponse):
         if response.about is not None:

@@ -14,10 +14,13 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from fhir_server.audit.event import action_of, outcome_of
 from fhir_server.audit.fold import lines_of, parties
 from fhir_server.audit.journal import journal_path
 from fhir_server.audit.ledger import Signer
 from fhir_server.audit.record import GENESIS, Record, chained, decode
+
+_RECORDS = "SELECT seq, CAST(hash AS BLOB), CAST(body AS BLOB), CAST(patients AS TEXT) FROM record ORDER BY seq"
 
 Rule = Literal["signature", "chain", "gap", "index", "journal", "head", "torn"]
 
@@ -50,16 +53,18 @@ def head(connection: sqlite3.Connection) -> tuple[int, str]:
 
 
 def _checkpoints(connection: sqlite3.Connection, signer: Signer) -> Iterator[Fault]:
-    for seq, link, pruned, until, signature in connection.execute("SELECT * FROM checkpoint ORDER BY seq"):
+    for seq, link, pruned, until, signature in connection.execute(
+        "SELECT seq, CAST(hash AS BLOB), pruned, until, CAST(signature AS BLOB) FROM checkpoint ORDER BY seq"
+    ):
         if not signer.good(signature, "checkpoint", seq, link, pruned, until):
             yield Fault("signature", f"checkpoint {seq}", "its signature is wrong")
 
 
 def _chain(connection: sqlite3.Connection, signer: Signer, expected: tuple[int, str] | None) -> Iterator[Fault]:
-    start = connection.execute("SELECT seq, hash FROM checkpoint ORDER BY seq DESC LIMIT 1").fetchone()
+    start = connection.execute("SELECT seq, CAST(hash AS BLOB) FROM checkpoint ORDER BY seq DESC LIMIT 1").fetchone()
     last, before = start or (0, GENESIS)
     numbers: dict[int, int] = {}
-    for seq, link, body, told in connection.execute("SELECT seq, hash, body, patients FROM record ORDER BY seq"):
+    for seq, link, body, told in connection.execute(_RECORDS):
         if seq != last + 1:
             yield Fault("gap", f"record {seq}", f"records {last + 1} to {seq - 1} are not there")
         if chained(before, b"%b\n%b" % (body, told.encode())) != link:
@@ -92,7 +97,7 @@ def _numbered(seq: int, body: bytes, numbers: dict[int, int]) -> Iterator[Fault]
 
 
 def _ends(connection: sqlite3.Connection, signer: Signer, last: int, link: bytes) -> Iterator[Fault]:
-    row = connection.execute("SELECT seq, hash, signature FROM head").fetchone()
+    row = connection.execute("SELECT seq, CAST(hash AS BLOB), CAST(signature AS BLOB) FROM head").fetchone()
     if row is None:
         if last:
             yield Fault("head", "head", "there is none")
@@ -105,9 +110,9 @@ def _ends(connection: sqlite3.Connection, signer: Signer, last: int, link: bytes
 
 
 def _indexes(connection: sqlite3.Connection) -> Iterator[Fault]:
-    sql = "SELECT seq, time, body, patients, outcome, action, code, organization FROM record"
-    from fhir_server.audit.event import action_of, outcome_of  # noqa: PLC0415
-
+    sql = (
+        "SELECT seq, time, CAST(body AS BLOB), CAST(patients AS TEXT), outcome, action, code, organization FROM record"
+    )
     wanted: dict[str, int] = {"party": 0, "entity": 0, "patient": 0}
     for seq, time, body, told, outcome, action, code, organization in connection.execute(sql):
         try:

@@ -48,6 +48,9 @@ async def test_every_resource_type_is_listed_with_the_interactions_of_the_table(
     system = {row["code"] for row in rest["interaction"]}
     assert system == {"transaction", "batch", "history-system", "search-system"}
     for row in rest["resource"]:
+        if row["type"] == "AuditEvent":  # made by the server: nobody writes one
+            assert [item["code"] for item in row["interaction"]] == ["search-type", "read"]
+            continue
         left_out = {"patch"} if row["type"] in UNPATCHABLE else set()
         assert {item["code"] for item in row["interaction"]} == codes - system - left_out
 

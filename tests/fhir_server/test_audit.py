@@ -1,0 +1,366 @@
+"""The audit trail below HTTP: journals that survive, folding without loss, a chain that shows whatever was done to it."""
+
+import json
+import os
+import sqlite3
+from contextlib import closing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from fhir_server.audit import journal as journals
+from fhir_server.audit.fold import fold, remove_ended
+from fhir_server.audit.journal import Journal, journal_path
+from fhir_server.audit.keeper import extractor_for, fold_now, prune
+from fhir_server.audit.ledger import DATABASE, FOLDER, opened, register_journal
+from fhir_server.audit.patients import Patients
+from fhir_server.audit.record import Record, chained, decode, encode
+from fhir_server.audit.verify import head, verify
+from fhir_server.cli import app
+from fhir_server.storage.sqlite.connection import SqliteOptions, connect
+
+NAMES = Record.__struct_fields__[3:]
+DAY = 86_400_000_000
+
+
+def fields(**given):
+    """The fields of a record from `time` on."""
+    blank = Record(0, 0, "request", 1)
+    return [given.get(name, getattr(blank, name)) for name in NAMES]
+
+
+class Nobody:
+    def of(self, key):
+        return (key.removeprefix("Patient/"),) if key.startswith("Patient/") else ()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with opened(tmp_path / FOLDER):
+        return tmp_path / FOLDER
+
+
+def open_journal(folder, limit=1 << 20):
+    return Journal(folder, lambda: register_journal(folder, "worker-1"), limit)
+
+
+def folded(folder):
+    with opened(folder) as connection:
+        count = fold(connection, folder, Nobody())
+        remove_ended(connection, folder)
+        return count
+
+
+def faults(folder, expected=None):
+    with opened(folder, read_only=True) as connection:
+        return [fault.rule for fault in verify(connection, folder, expected)]
+
+
+def change(folder, sql, *values):
+    with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as connection:
+        connection.execute(sql, values)
+
+
+def filled(folder, count=6):
+    journal = open_journal(folder)
+    for number in range(count):
+        journal.append("request", *fields(time=number + 1, user="jane", keys=(f"Patient/p{number}",), status=200))
+    journal.close()
+    return folded(folder)
+
+
+texts = st.text(max_size=8)
+
+
+@given(st.lists(st.tuples(texts, st.lists(texts, max_size=3)), max_size=6))
+def test_a_record_of_any_text_is_one_line_and_comes_back(rows):
+    before = b"0" * 64
+    for user, keys in rows:
+        record = Record(1, 1, "request", 5, user=user, keys=tuple(keys))
+        body = encode(record)
+        assert b"\n" not in body
+        assert decode(body) == record
+        assert chained(before, body) != (before := chained(before, body + b" "))
+
+
+def test_what_was_appended_is_in_the_file_before_append_returns(folder):
+    journal = open_journal(folder)
+    try:
+        place = journal.append("request", *fields(status=200))
+        line = journal_path(folder, 1).read_bytes()
+        assert place == "1.1"
+        assert line.endswith(b"\n")
+        assert decode(line[65:-1]).status == 200
+    finally:
+        journal.close()
+
+
+def test_the_files_are_the_owners_alone(folder):
+    journal = open_journal(folder)
+    journal.close()
+    assert {path.stat().st_mode & 0o077 for path in folder.iterdir()} == {0}
+
+
+def test_folding_a_journal_under_way_takes_each_record_once(folder):
+    journal = open_journal(folder)
+    journal.append("request", *fields(status=200))
+    assert folded(folder) == 1
+    assert folded(folder) == 0
+    journal.append("request", *fields(status=200))
+    assert folded(folder) == 1
+    assert journal_path(folder, 1).exists()
+    journal.close()
+    folded(folder)
+    assert not journal_path(folder, 1).exists()
+    assert faults(folder) == []
+
+
+def test_a_full_journal_is_followed_by_another_and_nothing_is_lost(folder, monkeypatch):
+    monkeypatch.setattr(journals, "SYNC_EVERY", 0.001)
+    journal = open_journal(folder, limit=400)
+    count = 0
+    while journal._file.number < 3:
+        journal.append("request", *fields(status=200))
+        count += 1
+    journal.close()
+    assert folded(folder) == count
+    assert faults(folder) == []
+
+
+def test_a_write_that_the_disk_refuses_leaves_no_part_of_a_line(folder, monkeypatch):
+    journal = open_journal(folder)
+    journal.append("request", *fields(status=200))
+    whole = os.write
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", lambda descriptor, line: whole(descriptor, line[:20]))
+        with pytest.raises(OSError, match="No space"):
+            journal.append("request", *fields(status=201))
+    journal.append("request", *fields(status=202))
+    journal.close()
+    assert folded(folder) == 2
+    assert faults(folder) == []
+
+
+def test_a_torn_last_line_of_an_ended_journal_is_told_and_is_no_fault(folder):
+    journal = open_journal(folder)
+    journal.append("request", *fields(status=200))
+    journal.close()
+    with journal_path(folder, 1).open("ab") as file:
+        file.write(b"0" * 64 + b" [1,2,")
+    assert folded(folder) == 2
+    assert faults(folder) == ["torn"]
+
+
+def lines_of(folder):
+    return journal_path(folder, 1).read_bytes().splitlines(keepends=True)
+
+
+TAMPERED_JOURNALS = {
+    "a line is changed": lambda lines: [lines[0], lines[1].replace(b"jane", b"jack"), lines[2]],
+    "a line is removed": lambda lines: [lines[0], lines[2]],
+    "two lines change places": lambda lines: [lines[0], lines[2], lines[1]],
+    "a line is there twice": lambda lines: [lines[0], lines[0], lines[1], lines[2]],
+    "a line cannot be read": lambda lines: [lines[0], b"x\n", lines[2]],
+}
+
+
+@pytest.mark.parametrize("how", TAMPERED_JOURNALS)
+@pytest.mark.parametrize("when", ["before folding", "after it was looked at"])
+def test_a_journal_that_was_tampered_with_is_found_out(folder, how, when):
+    journal = open_journal(folder)
+    for number in range(3):
+        journal.append("request", *fields(time=number + 1, user="jane", status=200))
+    journal.close()
+    journal_path(folder, 1).write_bytes(b"".join(TAMPERED_JOURNALS[how](lines_of(folder))))
+    if when == "after it was looked at":
+        assert "journal" in faults(folder)
+    folded(folder)
+    assert "journal" in faults(folder)
+
+
+def test_a_journal_that_is_gone_is_found_out(folder):
+    journal = open_journal(folder)
+    journal.append("request", *fields(status=200))
+    journal.close()
+    journal_path(folder, 1).unlink()
+    assert faults(folder) == ["journal"]
+    folded(folder)
+    assert faults(folder) == ["journal"]
+
+
+def test_a_journal_that_nobody_registered_is_found_out(folder):
+    filled(folder)
+    journal_path(folder, 99).write_bytes(b"")
+    assert faults(folder) == ["journal"]
+
+
+TAMPERED_LEDGERS = {
+    "a record is changed": ("UPDATE record SET body = replace(body, 'jane', 'jack') WHERE seq = 3", {"chain", "index"}),
+    "its patients are changed": ("UPDATE record SET patients = '[]' WHERE seq = 3", {"chain", "index"}),
+    "a record is no record": ("UPDATE record SET body = 5 WHERE seq = 3", {"chain", "gap"}),
+    "its hash is changed": ("UPDATE record SET hash = zeroblob(32) WHERE seq = 3", {"chain"}),
+    "a record is removed": ("DELETE FROM record WHERE seq = 3", {"gap", "chain", "index"}),
+    "the first record is removed": ("DELETE FROM record WHERE seq = 1", {"gap", "chain", "index"}),
+    "the last record is removed": ("DELETE FROM record WHERE seq = 6", {"head", "index"}),
+    "all records are removed": ("DELETE FROM record", {"head", "index"}),
+    "two records change places": (
+        "UPDATE record SET body = (SELECT body FROM record AS other WHERE other.seq = 7 - record.seq)",
+        {"chain", "index"},
+    ),
+    "a record is hidden from a search": ("DELETE FROM patient WHERE seq = 3", {"index"}),
+    "a record is found by what it is not about": ("INSERT INTO patient VALUES ('x', 3)", {"index"}),
+    "its outcome is changed": ("UPDATE record SET outcome = '4' WHERE seq = 3", {"index"}),
+    "the head is moved": (
+        "UPDATE head SET seq = 5, hash = (SELECT hash FROM record WHERE seq = 5)",
+        {"signature", "head"},
+    ),
+    "the head is removed": ("DELETE FROM head", {"head"}),
+    "a checkpoint is made up": (
+        "INSERT INTO checkpoint SELECT seq, hash, 1, 1, zeroblob(64) FROM record WHERE seq = 2",
+        {"signature"},
+    ),
+}
+
+
+@pytest.mark.parametrize("how", TAMPERED_LEDGERS)
+def test_a_ledger_that_was_tampered_with_is_found_out(folder, how):
+    assert filled(folder) == 6
+    assert faults(folder) == []
+    sql, wanted = TAMPERED_LEDGERS[how]
+    change(folder, sql)
+    assert wanted <= set(faults(folder))
+
+
+def test_a_ledger_that_was_chained_anew_is_found_out_by_the_signature(folder):
+    filled(folder)
+    change(folder, "DELETE FROM record WHERE seq = 6")
+    for table in ("party", "entity", "patient"):
+        change(folder, f"DELETE FROM {table} WHERE seq = 6")
+    change(folder, "UPDATE head SET seq = 5, hash = (SELECT hash FROM record WHERE seq = 5)")
+    assert faults(folder) == ["signature"]
+
+
+def test_an_earlier_head_that_was_kept_shows_that_the_whole_trail_was_put_back(folder):
+    filled(folder)
+    with opened(folder, read_only=True) as connection:
+        number, link = head(connection)
+    assert faults(folder, (number, link)) == []
+    assert faults(folder, (number + 1, link)) == ["head"]
+    assert faults(folder, (number, "0" * 64)) == ["head"]
+
+
+def test_pruning_leaves_a_signed_checkpoint_from_which_the_chain_goes_on(folder):
+    filled(folder)
+    with opened(folder) as connection:
+        assert prune(connection, folder, 4 + 10 * DAY, 10) == 3
+        assert prune(connection, folder, 4 + 10 * DAY, 10) == 0
+        assert connection.execute("SELECT min(seq), count(*) FROM record").fetchone() == (4, 3)
+        assert connection.execute("SELECT count(*) FROM patient").fetchone() == (3,)
+    assert faults(folder) == []
+    filled(folder)
+    assert faults(folder) == []
+    change(folder, "DELETE FROM record WHERE seq = 4")
+    assert "gap" in faults(folder)
+
+
+def test_pruning_everything_goes_on_from_the_checkpoint(folder):
+    filled(folder)
+    with opened(folder) as connection:
+        assert prune(connection, folder, 100 * DAY, 10) == 6
+    assert faults(folder) == []
+    filled(folder)
+    assert faults(folder) == []
+    change(folder, "UPDATE checkpoint SET until = 5")
+    assert faults(folder) == ["signature"]
+
+
+def test_zero_days_keep_everything(folder):
+    filled(folder)
+    with opened(folder) as connection:
+        assert prune(connection, folder, 10_000 * DAY, 0) == 0
+
+
+def shown(folder):
+    with opened(folder, read_only=True) as connection:
+        rows = connection.execute("SELECT body FROM record WHERE shown = 1 ORDER BY seq")
+        return [(record.kind, record.status) for record in (decode(body) for (body,) in rows)]
+
+
+def test_a_write_that_was_begun_is_shown_once_its_process_ended_without_an_answer(folder):
+    journal = open_journal(folder)
+    place = journal.append("begun", *fields(method="PUT"))
+    journal.append("request", *fields(method="PUT", status=201, begun=place))
+    journal.append("begun", *fields(method="PUT"))
+    folded(folder)
+    assert shown(folder) == [("request", 201)]
+    journal.close()
+    folded(folder)
+    assert shown(folder) == [("request", 201), ("begun", 0)]
+    assert faults(folder) == []
+
+
+def test_an_answer_in_the_following_journal_hides_its_beginning(folder):
+    journal = open_journal(folder)
+    place = journal.append("begun", *fields(method="PUT"))
+    journal.close()
+    folded(folder)
+    journal = open_journal(folder)
+    journal.append("request", *fields(method="PUT", status=200, begun=place))
+    journal.close()
+    folded(folder)
+    assert shown(folder) == [("request", 200)]
+
+
+def test_the_patients_of_a_resource_are_those_of_its_compartments_also_when_it_is_deleted(small_store):
+    with small_store.connect(read_only=True) as connection:
+        patients = Patients(connection, lambda: extractor_for(small_store.settings))
+        known = {
+            key: patients.of(key)
+            for key in ("Patient/p", "Observation/o", "ValueSet/v", "Observation/x", "Patient/gone")
+        }
+    assert known == {
+        "Patient/p": ("p",),
+        "Observation/o": ("p",),
+        "ValueSet/v": (),
+        "Observation/x": (),
+        "Patient/gone": ("gone",),
+    }
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["audit", *arguments])
+
+
+def test_the_command_verifies_and_exports(small_store):
+    place = small_store.folder / FOLDER
+    with opened(place):
+        journal = open_journal(place)
+        journal.append("request", *fields(time=1_000_000, keys=("Observation/o",), code="read", status=200))
+        journal.close()
+    done = run("verify", "--data-dir", str(small_store.folder), "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert (told["records"], told["findings"]) == (1, [])
+    assert run("verify", "--data-dir", str(small_store.folder), "--head", told["head"]).exit_code == 0
+    events = run("export", "--data-dir", str(small_store.folder)).stdout.splitlines()
+    assert [json.loads(line)["entity"][0]["what"]["reference"] for line in events] == ["Patient/p"]
+    change(place, "UPDATE record SET time = 5")
+    done = run("verify", "--data-dir", str(small_store.folder))
+    assert done.exit_code == 1
+    assert done.stdout.startswith("index\trecord 1\t")
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(("--head", "x"), 2), ((), 1)])
+def test_the_command_refuses_what_it_cannot_use(small_store, arguments, code):
+    done = run("verify", "--data-dir", str(small_store.folder), *arguments)
+    assert done.exit_code == code
+
+
+def test_folding_from_outside_needs_the_store_alone(small_store):
+    with opened(small_store.folder / FOLDER):
+        pass
+    assert fold_now(small_store.folder, SqliteOptions(), lambda: None) == 0
+    with closing(connect(small_store.folder / FOLDER / DATABASE, SqliteOptions(), read_only=True)) as connection:
+        assert head(connection) == (0, "0" * 64)
