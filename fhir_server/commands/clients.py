@@ -1,4 +1,4 @@
-"""`fhir-server client add | list | disable | enable | rotate`: apps and services that may ask for tokens."""
+"""`fhir-server client add | invite | list | disable | enable | rotate`: apps and services that may ask for tokens."""
 
 import asyncio
 import json
@@ -16,7 +16,8 @@ import typer
 from fhir_server.commands import AsJson, DataDir, refuse
 from fhir_server.commands.desk import Desk, desk, from_stdin, misused, warn
 from fhir_server.commands.users import require_role
-from smart_auth import keys, redirects
+from resources.model import instant
+from smart_auth import invitations, keys, redirects
 from smart_auth.model import Client, handle, hashed
 from smart_auth.scopes import ScopeFault, parse
 
@@ -68,7 +69,7 @@ def add(
         if client_id and not replace_it and here.store.client(client_id) is not None:
             refuse(f"there is a client {client_id} already; --replace replaces it", 1)
         if role:
-            require_role(role)
+            require_role(here, role)
         secret = _new_secret(stdin=secret_stdin) if kind is Kind.SYMMETRIC else ""
         client = Client(
             id=client_id or secrets.token_urlsafe(12),
@@ -129,6 +130,20 @@ def rotate(
         secret = _new_secret(stdin=secret_stdin)
         here.store.put_client(replace(client, secret=hashed(secret)))
         here.answer(_told(client, secret), f"client {client_id} has another secret", *_secret_line(secret))
+
+
+@clients.command("invite")
+def invite(
+    scope: Annotated[str, typer.Option(help="What the app may ask for; anything unless given.")] = "",
+    ttl: Annotated[int, typer.Option(min=1, max=keys.LONGEST, help="Seconds for which it holds.")] = 86400,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Make an initial access token, with which one app may register itself (RFC 7591)."""
+    with desk(data_dir, as_json=as_json) as here:
+        token = invitations.invite(here.store, _scope(scope), here.now + ttl)
+        expires = instant((here.now + ttl) * 1_000_000)
+        here.answer({"initialAccessToken": token, "scope": scope, "expiresAt": expires}, token)
 
 
 def _switch(client_id: str, data_dir: Path | None, *, as_json: bool, disabled: bool) -> None:

@@ -14,6 +14,7 @@ from fhir_server.commands import AsJson, DataDir, refuse
 from fhir_server.commands.desk import Desk, checked_id, desk, from_stdin, misused, warn
 from smart_auth import passwords
 from smart_auth.model import User
+from smart_auth.roles import RoleFault, roles_with
 
 users = typer.Typer(help="People who can sign in.", no_args_is_help=True)
 
@@ -45,7 +46,7 @@ def add(
     with desk(data_dir, as_json=as_json) as here:
         if here.store.user(name) is not None:
             refuse(f"there is a user {name} already", 1)
-        roles = _roles(role)
+        roles = _roles(here, role)
         linked = asyncio.run(_person(here, fhir_user)) if fhir_user else ""
         works_for = here.reference(organization, "Organization") if organization else ""
         if works_for and asyncio.run(here.read(works_for)) is None:
@@ -170,22 +171,23 @@ async def _assigned(here: Desk, user: User, patient: str) -> str:
     return str(written["id"])
 
 
-def _roles(asked: list[str]) -> tuple[str, ...]:
+def _roles(here: Desk, asked: list[str]) -> tuple[str, ...]:
     """The roles; exit code 1 for one that does not exist."""
     for role in asked:
-        require_role(role)
+        require_role(here, role)
     return tuple(dict.fromkeys(asked))
 
 
-def require_role(role: str) -> None:
+def require_role(here: Desk, role: str) -> None:
     """Exit code 1 for a role that does not exist."""
-    if role not in ROLES:
-        refuse(f"there is no role {role}; there are {', '.join(ROLES)}", 1)
+    from fhir_server.http.access import EDITED  # noqa: PLC0415  (rule 3 of the command line)
 
-
-ROLES = (
-    "super-admin", "admin", "doctor", "nurse", "receptionist", "pharmacist", "lab-technician", "billing", "insurer", "integration", "patient",
-)  # fmt: skip
+    try:
+        known = roles_with(here.store.setting(EDITED))
+    except RoleFault as fault:
+        refuse(f"the roles cannot be read: {fault}", 1)
+    if role not in known:
+        refuse(f"there is no role {role}; there are {', '.join(known)}", 1)
 
 
 async def _person(here: Desk, given: str) -> str:

@@ -408,6 +408,20 @@ def test_a_secret_is_given_and_changed(told, store):
     assert store.client("s").name == "S2"
 
 
+def test_an_invitation_is_kept_by_its_hash(told, store):
+    token = told("client", "invite", "--scope", "openid patient/*.rs", "--ttl", "60")["initialAccessToken"]
+    ((name, row),) = store.settings("initial-access/").items()
+    assert name.endswith(hashed(token))
+    assert row["scope"] == "openid patient/*.rs"
+
+
+def test_edited_roles_are_roles(told, run, store):
+    store.put_setting("roles", {"dietician": [{"types": ["NutritionOrder"], "letters": "rs", "reach": "assigned"}]})
+    assert told("user", "add", "jane", "--role", "dietician", "--generate")["roles"] == ["dietician"]
+    store.put_setting("roles", {"dietician": [5]})
+    assert run("user", "add", "ann", "--role", "nurse", "--generate").exit_code == 1
+
+
 def test_a_launch_is_a_link_to_be_followed_once(populated, run, told, store):
     line = run("launch", "--client", "app", "--patient", "p", "--encounter", "e", "--user", "LINKED", "--intent", "reconcile", "--banner", "false",
                "--fhir-context", '{"reference":"ImagingStudy/1"}').stdout.splitlines()[-1]  # fmt: skip
