@@ -1,7 +1,7 @@
 """Dynamic client registration, for who was invited: an initial access token registers one app.
 
 Rules.
-1. The invitation is made on the command line; it holds for a time, once, and bounds the scope. Nothing of the metadata raises what an app may:
+1. Who registers has an invitation (`smart_auth.invitations`), which bounds the scope. Nothing of the metadata raises what an app may:
    trust, introspection, roles, organizations and the like are given by the operator alone. Unknown members are ignored (RFC 7591, 2).
 2. A key set has public keys alone; a JWKS URL is https and not this machine; redirect URIs as `smart_auth.redirects` says.
 3. A name is shown to people: printable, without the characters that change how text runs, and not that of another app, also not one that looks
@@ -19,6 +19,7 @@ from typing import Any, Final
 from authlib.oauth2 import OAuth2Error
 from starlette.responses import Response
 
+from smart_auth.invitations import invited, use
 from smart_auth.keys import KeyFault, client_keys
 from smart_auth.model import Client, ClientKind, handle, hashed
 from smart_auth.oauth.answers import answered, fault
@@ -29,20 +30,11 @@ from smart_auth.parts import AuthParts
 from smart_auth.ports import AuthStore
 from smart_auth.redirects import check
 
-INVITATION: Final = "initial-access/"
-"""Prefix of the settings that keep invitations, each under the hash of its token."""
 _KINDS: Final[Mapping[str, ClientKind]] = {
     "none": "public", "client_secret_basic": "symmetric", "private_key_jwt": "asymmetric",
 }  # fmt: skip
 _NAME = 100
 _MOST_URIS = 20
-
-
-def invite(store: AuthStore, now: int, seconds: int, scope: str) -> str:
-    """An initial access token that registers one app within `seconds`, with at most `scope` ("": any)."""
-    token = handle()
-    store.put_setting(f"{INVITATION}{hashed(token)}", {"expires": now + seconds, "scope": scope})
-    return token
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +46,16 @@ class Registration:
     def __call__(self, token: str, body: bytes) -> Response:
         """Register the app and answer what was registered."""
         store, now = self.parts.store, self.parts.now()
-        name = f"{INVITATION}{hashed(token)}"
-        invitation = store.setting(name)
-        if not isinstance(invitation, dict) or invitation["expires"] <= now:
+        invitation = invited(store, token, now)
+        if invitation is None:
             raise fault("invalid_token", "the initial access token is not valid", 401)
         metadata = _metadata(body)
         secret = handle()
-        client = _client(metadata, invitation["scope"], secret, now)
+        client = _client(metadata, invitation.scope, secret, now)
         _check_name(store, client.name)
-        if not store.use_once("initial-access", name, invitation["expires"]):
+        if not use(store, invitation):
             raise fault("invalid_token", "the initial access token was used before", 401)
         store.put_client(client)
-        store.put_setting(name, None)
         return answered(_told(client, secret), 201)
 
 
