@@ -10,7 +10,7 @@ Rules.
 Specification: https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ from starlette.responses import Response
 from smart_auth.model import Session, User, handle, hashed
 from smart_auth.options import SmartOptions
 from smart_auth.parts import AuthParts
+from smart_auth.scopes import parse
 
 STEP_SECONDS = 600
 _NOTED = 60
@@ -83,6 +84,19 @@ def advance(parts: AuthParts, cookie: str, session: Session, pending: str) -> tu
     parts.store.put_session(fresh, moved)
     parts.store.end_sessions([hashed(cookie)])
     return fresh, moved
+
+
+def end(parts: AuthParts, ended: Iterable[tuple[str, Session]]) -> None:
+    """End sessions (hash and session), and with each the grants of `online_access` that were made in it."""
+    for name, session in ended:
+        parts.store.end_sessions([name])
+        made_in_it = [
+            grant.id
+            for grant in parts.store.grants(session.user)
+            if grant.auth_time == session.auth_time and parse(grant.scope).has("online_access")
+        ]
+        if made_in_it:
+            parts.store.revoke(made_in_it)
 
 
 def path_of(public: str, page: str) -> str:

@@ -1,7 +1,7 @@
 """`POST /auth/break-glass` opens a record (`smart_auth.break_glass`), `POST /auth/break-glass/lookup` finds the patient.
 
 Rules.
-1. With an access token of a person who may. Both take and answer JSON.
+1. With an access token of a person who may, for what that person may see (a `user/` scope). Both take and answer JSON.
 2. A patient is found by exact medical record number, or by name and birth date; these three are all that is told. A search that finds
    nobody counts, so that numbers cannot be tried out.
 3. The answer names its purpose of use for the audit.
@@ -20,6 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Scope
 
 from resources.errors import FhirError
 from smart_auth import attempts
@@ -30,13 +31,15 @@ from smart_auth.oauth.authentication import MachineRequest
 from smart_auth.oauth.inspection import bearer
 from smart_auth.parts import AuthParts
 from smart_auth.roles import BREAKING_GLASS
+from smart_auth.scopes import parse
 
 _LONGEST: Final = 8 * 1024
 _REASON: Final = 1000
 _LOOKUP_FACTOR: Final = 4
 """How many times more searches may find nobody than logins may fail."""
 
-Verb = Callable[[AuthParts, Principal, Mapping[str, Any]], Response]
+Verb = Callable[[AuthParts, Principal, Mapping[str, Any], dict[str, str]], Response]
+"""The last: what the audit is told, `keys` of patients among it."""
 
 
 def routes(parts: AuthParts) -> list[Route]:
@@ -47,7 +50,7 @@ def routes(parts: AuthParts) -> list[Route]:
     ]
 
 
-def _open(parts: AuthParts, principal: Principal, body: Mapping[str, Any]) -> Response:
+def _open(parts: AuthParts, principal: Principal, body: Mapping[str, Any], told: dict[str, str]) -> Response:
     _known_members(body, {"patient", "reason", "minutes"})
     minutes, reason = body.get("minutes"), _text(body, "reason")
     if type(minutes) is not int or not 1 <= minutes <= MOST_MINUTES:
@@ -55,18 +58,20 @@ def _open(parts: AuthParts, principal: Principal, body: Mapping[str, Any]) -> Re
     if len(reason) > _REASON:
         raise fault("invalid_request", f"reason has more than {_REASON} characters")
     patient = _patient(parts, principal, _text(body, "patient"))
+    told |= {"keys": f"Patient/{patient}", "note": f"{minutes} min"}
     end = open_record(parts.store, principal.user, patient, reason, principal.client, parts.now(), minutes)
     until = datetime.fromtimestamp(end, UTC).isoformat().replace("+00:00", "Z")
     return answered({"patient": f"Patient/{patient}", "until": until, "purpose": PURPOSE}, 201)
 
 
-def _lookup(parts: AuthParts, principal: Principal, body: Mapping[str, Any]) -> Response:
+def _lookup(parts: AuthParts, principal: Principal, body: Mapping[str, Any], told: dict[str, str]) -> Response:
     if body.keys() == {"mrn"}:
         found = _identified(parts, principal, mrn=_text(body, "mrn"))
     elif body.keys() == {"name", "birthDate"}:
         found = _identified(parts, principal, name=_text(body, "name"), birth_date=_text(body, "birthDate"))
     else:
         raise fault("invalid_request", "a patient is looked up by mrn, or by name and birthDate")
+    told["keys"] = " ".join(f"Patient/{row.id}" for row in found)
     return answered({"patients": [{"name": row.name, "birthDate": row.birth_date, "mrn": row.mrn} for row in found]})
 
 
@@ -108,26 +113,29 @@ def _route(path: str, verb: Verb, parts: AuthParts) -> Route:
         except ClientDisconnect:
             return Response(status_code=400)
         given = request.headers.getlist("authorization")
-        return await run_in_threadpool(_answer, parts, verb, given, bytes(body))
+        return await run_in_threadpool(_answer, parts, verb, given, bytes(body), request.scope)
 
     return Route(path, endpoint, methods=["POST"])
 
 
-def _answer(parts: AuthParts, verb: Verb, authorization: list[str], body: bytes) -> Response:
+def _answer(parts: AuthParts, verb: Verb, authorization: list[str], body: bytes, scope: Scope) -> Response:
     try:
-        return verb(parts, _carer(parts, authorization), _object(body))
+        principal = bearer(parts, MachineRequest(authorization, {}))
+        scope.update(principal=principal, purpose=PURPOSE, audit={})
+        _require_carer(principal)
+        return verb(parts, principal, _object(body), scope["audit"])
     except OAuth2Error as error:
         return refused(error)
     except FhirError as error:
         return unavailable(error)
 
 
-def _carer(parts: AuthParts, authorization: list[str]) -> Principal:
-    """Who asks, when they may break the glass."""
-    principal = bearer(parts, MachineRequest(authorization, {}))
+def _require_carer(principal: Principal) -> None:
+    """Raise unless it is a person who may break the glass, with a token for what the person may see."""
     if not principal.user or BREAKING_GLASS.isdisjoint(principal.roles):
         raise fault("insufficient_scope", f"only {', '.join(sorted(BREAKING_GLASS))} may open a record", 403)
-    return principal
+    if not any(one.context == "user" for one in parse(principal.scope).resource):
+        raise fault("insufficient_scope", "the access token has no user/ scope", 403)
 
 
 def _object(body: bytes) -> Mapping[str, Any]:

@@ -17,12 +17,11 @@ from joserfc.jwk import KeySet
 from starlette.responses import RedirectResponse, Response
 
 from smart_auth import sessions
-from smart_auth.model import Client, Session, hashed
+from smart_auth.model import Client, hashed
 from smart_auth.oauth.answers import NO_STORE
 from smart_auth.oauth.parameters import Parameters
 from smart_auth.parts import AuthParts
 from smart_auth.redirects import matches
-from smart_auth.scopes import parse
 
 
 def end_session(parts: AuthParts, parameters: Parameters, cookies: Mapping[str, str]) -> Response:
@@ -38,8 +37,7 @@ def end_session(parts: AuthParts, parameters: Parameters, cookies: Mapping[str, 
     cookie, session, user = signed_in
     if user.name != claims.get("sub"):
         return _to(f"{parts.public}/auth/sessions")
-    parts.store.end_sessions([hashed(cookie)])
-    _end_online(parts, session)
+    sessions.end(parts, [(hashed(cookie), session)])
     answer = _to(_next(parts, client, values))
     sessions.drop_cookie(answer, parts.public, "session")
     return answer
@@ -54,16 +52,6 @@ def _claims(parts: AuthParts, hint: str) -> Mapping[str, Any]:
         return {}
     claims = found.claims
     return claims if isinstance(claims, dict) and claims.get("iss") == parts.base else {}
-
-
-def _end_online(parts: AuthParts, session: Session) -> None:
-    made_in_it = [
-        grant.id
-        for grant in parts.store.grants(session.user)
-        if grant.auth_time == session.auth_time and parse(grant.scope).has("online_access")
-    ]
-    if made_in_it:
-        parts.store.revoke(made_in_it)
 
 
 def _next(parts: AuthParts, client: Client, values: Mapping[str, str]) -> str:

@@ -23,6 +23,7 @@ def apps(visit: Visit) -> Response:
     if visit.posted:
         if visit.text("action") != "revoke":
             raise STALE
+        visit.told.update(client=visit.text("client")[:200], note="revoke")
         store.revoke([grant.id for grant in store.grants(user.name, visit.text("client"))])
         return visit.redirect(visit.path("apps"))
     found: dict[str, list[str]] = {}
@@ -58,13 +59,14 @@ def devices(visit: Visit) -> Response:
         return visit.page("sessions", username=user.name, sessions=rows)
     match visit.text("action"):
         case "end":
-            ended = [name for name, _ in held if name == visit.text("session")]
+            ended = [(name, row) for name, row in held if name == visit.text("session")]
         case "end-others":
-            ended = [name for name, _ in held if name != mine]
+            ended = [(name, row) for name, row in held if name != mine]
         case _:
             raise STALE
-    store.end_sessions(ended)
-    if mine not in ended:
+    visit.told["note"] = "sign-out"
+    sessions.end(visit.parts, ended)
+    if mine not in {name for name, _ in ended}:
         return visit.redirect(visit.path("sessions"))
     answer = visit.redirect(visit.path("login"))
     sessions.drop_cookie(answer, visit.parts.public, "session")

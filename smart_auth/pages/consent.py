@@ -86,6 +86,7 @@ def consent(visit: Visit) -> Response:
         action = visit.text("action")
         if action not in ("approve", "deny"):
             raise STALE
+        visit.told["note"] = action
         granted = chosen(visit.form.get("scope", ()), wanted).split() if action == "approve" else []
         return end(visit, place.request, granted, approved=bool(granted))
     return _shown(visit, place.request, wanted)

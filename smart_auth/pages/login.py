@@ -50,6 +50,7 @@ def otp(visit: Visit) -> Response:
     if not (passwords.use_totp(store, user, code, now) or passwords.use_recovery(store, user, recovery or code, now)):
         return _refused(visit, "otp", place, "bad_credentials", MESSAGES["bad_code"])
     attempts.succeeded(store, who, now)
+    visit.told["note"] = "second-factor"
     moved = sessions.advance(visit.parts, cookie, session, "change" if user.must_change else "")
     return _onward(visit, *moved, user, was=cookie)
 
@@ -73,8 +74,9 @@ def password(visit: Visit) -> Response:
         return visit.page(
             "password", 401 if error == "locked" else 400, place.request, error=error, message=message, **shown
         )
-    others = [name for name, _ in visit.parts.store.sessions(user.name) if name != hashed(cookie)]
-    visit.parts.store.end_sessions(others)
+    visit.told["note"] = "password-changed"
+    held = visit.parts.store.sessions(user.name)
+    sessions.end(visit.parts, [(name, row) for name, row in held if name != hashed(cookie)])
     return _onward(visit, *sessions.advance(visit.parts, cookie, session, ""), user, was=cookie)
 
 
@@ -91,10 +93,12 @@ def _sign_in(visit: Visit, place: Place) -> Response:
         attempts.failed(parts.store, address, now)
         return _refused(visit, "login", place, "locked")
     user = parts.store.user(name)
+    visit.told["user"] = user.name if user else ""
     if not passwords.matches(user, given) or user is None or user.disabled:
         attempts.failed(parts.store, address, now)
         return _refused(visit, "login", place, "bad_credentials")
     attempts.succeeded(parts.store, who, now)
+    visit.told["note"] = "password"
     if passwords.outdated(user.password):
         user = replace(user, password=passwords.hash_password(given))
         parts.store.put_user(user)

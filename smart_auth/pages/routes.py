@@ -49,6 +49,7 @@ def _route(name: str, handler: Handler, parts: AuthParts) -> Route:
             return error_page(parts, fault)
         except ClientDisconnect:
             return Response(status_code=400)
+        request.scope["audit"] = visit.told
         return await run_in_threadpool(_answer, name, handler, visit, request.cookies)
 
     return Route(f"/auth/{name}", endpoint, methods=["GET", "POST"])
@@ -57,12 +58,15 @@ def _route(name: str, handler: Handler, parts: AuthParts) -> Route:
 def _answer(name: str, handler: Handler, visit: Visit, cookies: dict[str, str]) -> Response:
     try:
         visit = replace(visit, signed_in=sessions.current(visit.parts, cookies))
+        if visit.signed_in is not None:
+            visit.told["user"] = visit.signed_in[2].name
         if visit.posted and visit.signed_in is None and name != "login":
             return visit.redirect(visit.path("login"))
         if visit.posted and not is_csrf(visit.text("csrf"), visit.secret(name)):
             raise STALE
         return handler(visit)
     except PageFault as fault:
+        visit.told["note"] = fault.error
         return error_page(visit.parts, fault)
     except FhirError as error:  # the store cannot be used at the moment, or the search was not to be understood
         answer = error_page(visit.parts, PageFault(error.status, "unavailable", "This is not possible at the moment."))

@@ -15,7 +15,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -62,7 +62,8 @@ STALE = PageFault(
 class Visit:
     """`signed_in`: cookie, session and user; a session may still lack a step. `early`: the secret of forms before there is a session.
 
-    `tx` "" when no authorization request is under way; `query` and `form` have the values of each name in order.
+    `tx` "" when no authorization request is under way; `query` and `form` have the values of each name in order. `told`: what the audit is
+    told (`user`, `client`, `note`: what was done or why not).
     """
 
     parts: AuthParts
@@ -73,6 +74,7 @@ class Visit:
     device: str
     early: str
     signed_in: tuple[str, Session, User] | None
+    told: dict[str, str] = field(default_factory=dict)
 
     @property
     def tx(self) -> str:
@@ -89,9 +91,11 @@ class Visit:
         if not self.tx:
             return None
         try:
-            return asked(self.parts, self.tx)
+            request = asked(self.parts, self.tx)
         except Refused as refused:
             raise refusal(refused) from None
+        self.told["client"] = request.client.id
+        return request
 
     def bound(self, request: Asked, cookie: str, was: str = "") -> Asked:
         """The request, bound to the session of `cookie`; until now to none or, with `was`, to that one. Raises PageFault if to another's."""
@@ -135,6 +139,8 @@ class Visit:
             **shown,
         }
         text = _environment().get_template(f"{name}.html").render(shown)
+        if shown["error"]:
+            self.told["note"] = shown["error"]
         target = _source(request.redirect_uri) if request else ""
         answer = HTMLResponse(text, status, headers={**HEADERS, **_page_headers(target)})
         if name == "login":

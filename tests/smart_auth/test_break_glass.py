@@ -54,13 +54,13 @@ def http(parts):
 def bearer(parts, store, clock):
     """Headers of an access token of a person with these roles."""
 
-    def made(*roles, name="jane", operator=False):
+    def made(*roles, name="jane", operator=False, scope="user/*.rs"):
         if not operator:
             person(store, name, roles=roles)
         grant = f"g-{name}"
         if store.grant(grant) is None:
             store.add_grant(Grant(grant, "", "user/*.rs", clock(), "" if operator else name))
-        principal = Principal("p", "", "user/*.rs", user="" if operator else name, grant=grant, operator=operator)
+        principal = Principal("p", "", scope, user="" if operator else name, grant=grant, operator=operator)
         return {"Authorization": f"Bearer {parts.tokens.access(principal, 3600)}"}
 
     return made
@@ -101,6 +101,25 @@ async def test_only_who_cares_for_patients_may(http, bearer, store, clock, roles
 
 async def test_the_operator_is_no_person(http, bearer):
     assert (await http.post("/auth/break-glass", json=GIVEN, headers=bearer(operator=True))).status_code == 403
+
+
+async def test_the_token_of_an_app_for_one_patient_opens_no_other(http, bearer):
+    headers = bearer("doctor", scope="launch/patient openid patient/*.rs")
+    assert (await http.post("/auth/break-glass", json=GIVEN, headers=headers)).status_code == 403
+
+
+async def test_the_audit_is_told_who_opened_whose_record(parts, bearer):
+    seen = []
+
+    async def application(scope, receive, send):
+        await Starlette(routes=routes(parts))(scope, receive, send)
+        seen.append(scope)
+
+    http = Browser(application).client
+    await http.post("/auth/break-glass", json=GIVEN, headers=bearer("doctor"))
+    await http.post("/auth/break-glass/lookup", json={"mrn": "M2"}, headers=bearer("doctor"))
+    assert [(one["principal"].user, one["purpose"]) for one in seen] == [("jane", "BTG")] * 2
+    assert [one["audit"]["keys"] for one in seen] == ["Patient/p1", "Patient/p2 Patient/p3"]
 
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer x"}, {"Authorization": "Basic x"}])

@@ -154,6 +154,29 @@ async def test_a_patient_is_not_launched_into_another_one(parts, browser, store,
     assert landed(page)["error"] == "access_denied"
 
 
+async def test_the_audit_is_told_who_did_what(parts, store, clock):
+    told = []
+
+    async def application(scope, receive, send):
+        await Starlette(routes=routes(parts))(scope, receive, send)
+        if scope["method"] == "POST":
+            told.append(scope["audit"])
+
+    browser = Browser(application)
+    tx = request(store, clock)
+    await browser.sign_in(tx, "jane", "wrong")
+    await browser.sign_in(tx, "a password typed as a name", PASSWORD)
+    page = await browser.send(await browser.sign_in(tx), patient="p1", action="select")
+    await browser.send(page, action="approve")
+    assert [(one.get("user"), one.get("client"), one.get("note")) for one in told] == [
+        ("jane", "app", "bad_credentials"),
+        ("", "app", "bad_credentials"),
+        ("jane", "app", "password"),
+        ("jane", "app", None),
+        ("jane", "app", "approve"),
+    ]
+
+
 # ---- prompt and max_age
 
 
@@ -178,8 +201,14 @@ async def test_a_young_sign_in_satisfies_max_age(browser, store, clock):
     assert (await browser.page(f"/auth/login?tx={request(store, clock, max_age='60')}")).name == "patient"
 
 
-async def test_prompt_none_without_a_session_is_login_required(browser, store, clock):
-    page = await browser.page(f"/auth/login?tx={request(store, clock, prompt='none')}")
+@pytest.mark.parametrize(
+    ("signed_in", "parameters"), [(False, {}), (True, {"max_age": "60"})], ids=["no session", "too old a session"]
+)
+async def test_prompt_none_without_a_session_is_login_required(browser, store, clock, signed_in, parameters):
+    if signed_in:
+        await browser.sign_in()
+    clock.now += 60
+    page = await browser.page(f"/auth/login?tx={request(store, clock, prompt='none', **parameters)}")
     assert landed(page)["error"] == "login_required"
 
 
@@ -518,6 +547,23 @@ async def test_sessions_are_listed_by_device_and_ended_from_afar(parts, store):
     mine = dict(page.forms[0]["fields"])["session"]
     assert (await browser.send(page, action="end", session=mine)).name == "login"
     assert store.sessions("jane") == []
+
+
+async def test_the_online_access_of_a_session_ends_with_it(parts, store, clock):
+    browser, other = another(parts), another(parts)
+    await browser.sign_in()
+    clock.now += 5
+    await other.sign_in()
+    for name, scope, seconds in (
+        ("ends", "online_access", 5),
+        ("stays", "online_access", 0),
+        ("lasts", "offline_access", 5),
+    ):
+        store.add_grant(Grant(name, "app", f"{scope} patient/*.rs", clock(), "jane", auth_time=clock() - 5 + seconds))
+    await browser.send(await browser.page("/auth/sessions"), action="end-others")
+    assert {name: store.grant(name).revoked for name in ("ends", "stays", "lasts")} == {
+        "ends": True, "stays": False, "lasts": False,
+    }  # fmt: skip
 
 
 async def test_the_session_of_somebody_else_cannot_be_ended(parts, store):
