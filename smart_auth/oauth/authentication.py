@@ -13,7 +13,7 @@ Specification: https://www.rfc-editor.org/rfc/rfc6749#section-2.3, https://hl7.o
 import hmac
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import unquote_plus
 
@@ -28,10 +28,14 @@ Method = Literal["client_secret_basic", "private_key_jwt", "none"]
 
 @dataclass(frozen=True, slots=True)
 class MachineRequest:
-    """A request of a machine. `authorization`: the headers of that name; `form`: its parameters, none repeated."""
+    """A request of a machine. `authorization`: the headers of that name; `form`: its parameters, none repeated.
+
+    `audit` is what the audit is told of it, written as it becomes known: `client`, `user`, `note`, `keys`.
+    """
 
     authorization: Sequence[str]
     form: Mapping[str, str]
+    audit: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,11 @@ class Authentication:
 
     def __call__(self, request: MachineRequest) -> tuple[Client, Method]:
         """The client and how it has shown who it is. Raises OAuth2Error."""
+        client, method = self._authenticated(request)
+        request.audit["client"] = client.id
+        return client, method
+
+    def _authenticated(self, request: MachineRequest) -> tuple[Client, Method]:
         form = request.form
         basic = bool(request.authorization)
         assertion = "client_assertion" in form or "client_assertion_type" in form

@@ -85,6 +85,7 @@ def _route(
         except ParameterFault as error:
             return await run_in_threadpool(unreadable, error)
         except OAuth2Error as error:
+            request.scope.setdefault("audit", {})["note"] = error.error
             return refused(error)
         except FhirError as error:
             return unavailable(error)
@@ -109,6 +110,7 @@ async def _machine(handler: Callable[[MachineRequest], Response], request: Reque
     if parameters.repeated:
         raise ParameterFault("a parameter is given more than once")
     machine = MachineRequest(request.headers.getlist("authorization"), parameters.values)
+    request.scope["audit"] = machine.audit
     return await run_in_threadpool(handler, machine)
 
 

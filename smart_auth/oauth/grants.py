@@ -102,6 +102,7 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc]
             raise fault("invalid_grant", "the code was used before; what was given for it is revoked")
         if row.client != registered.client.id or row.expires <= parts.now():
             raise fault("invalid_grant", "the code is not valid")
+        self.request.about(grant)
         return Presented(grant, person(parts, grant), row)
 
     def authenticate_user(self, presented: Presented) -> User:
@@ -134,6 +135,7 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc]
         grant = parts.store.grant(row.grant) if row is not None else None
         if row is None or grant is None or row.expires <= parts.now():
             raise fault("invalid_grant", "the refresh token is not valid")
+        self.request.about(grant)
         return Presented(grant, person(parts, grant), row, token)
 
     def authenticate_user(self, presented: Presented) -> User:
@@ -169,6 +171,7 @@ class ServiceGrant(ClientCredentialsGrant):  # type: ignore[misc]
         client: Client = self.request.client.client
         grant = Grant(handle(), client.id, " ".join(scope.split()), parts.now())
         parts.store.add_grant(grant)
+        self.request.about(grant)
         return issued(parts, grant, client, None, grant.scope, "")
 
 

@@ -55,6 +55,7 @@ class Inspection:
         grant = self.parts.store.grant(named)
         if grant is None or grant.client != client.id:
             raise fault("invalid_grant", "the token was not given to this client")
+        request.audit["user"] = grant.user
         end(self.parts, grant)
         return answered({})
 

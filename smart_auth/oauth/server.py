@@ -34,6 +34,14 @@ class TokenRequest(OAuth2Request):  # type: ignore[misc]
         """The grant whose code was used up by this request; it must not outlive a failure."""
         self.payload = BasicOAuth2Payload(dict(machine.form))
 
+    def about(self, grant: "Grant") -> None:
+        """Tell the audit which grant it is about."""
+        self.machine.audit["note"] = self.machine.form["grant_type"]
+        if grant.user:
+            self.machine.audit["user"] = grant.user
+        if grant.context.patient:
+            self.machine.audit["keys"] = f"Patient/{grant.context.patient}"
+
     @property
     def form(self) -> Mapping[str, str]:
         """The parameters."""
@@ -52,9 +60,9 @@ class TokenEndpoint(AuthorizationServer):  # type: ignore[misc]
         self.register_grant(ServiceGrant)
 
     def answer(self, machine: MachineRequest) -> Response:
-        """The token response, or the error of the protocol."""
+        """The token response, or the error of the protocol. Raises OAuth2Error when it cannot tell what is asked."""
         if "grant_type" not in machine.form:
-            return refused(fault("invalid_request", "grant_type is missing"))
+            raise fault("invalid_request", "grant_type is missing")
         response: Response = self.create_token_response(machine)
         return response
 
@@ -81,6 +89,7 @@ class TokenEndpoint(AuthorizationServer):  # type: ignore[misc]
 
     def handle_error_response(self, request: TokenRequest, error: OAuth2Error) -> Response:
         """An error."""
+        request.machine.audit["note"] = error.error
         if request.spent is not None:
             end(self.parts, request.spent)
         return refused(error)

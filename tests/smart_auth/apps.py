@@ -93,9 +93,14 @@ class World:
         tokens = Tokens(self.store, base, base, self.options, self.clock)
         self.directory = Patients()
         self.parts = AuthParts(self.store, tokens, self.options, self.directory, self.public, base, self.clock)
-        self.http = httpx2.AsyncClient(
-            transport=httpx2.ASGITransport(app=Starlette(routes=routes(self.parts))), base_url=self.public
-        )
+        self.audited = []
+        application = Starlette(routes=routes(self.parts))
+
+        async def watched(scope, receive, send):
+            await application(scope, receive, send)
+            self.audited.append(scope.get("audit"))
+
+        self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=watched), base_url=self.public)
         for user in (DOCTOR, PATIENT):
             self.store.put_user(user)
         self.client("app", "public")

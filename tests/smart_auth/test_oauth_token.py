@@ -502,3 +502,24 @@ async def test_the_server_says_when_its_store_cannot_be_used(world, monkeypatch)
     answer = await world.refresh("x")
     assert answer.status_code == 503
     assert answer.json() == {"error": "temporarily_unavailable"}
+
+
+# ---- what the audit is told
+
+
+async def test_the_audit_is_told_who_asked_for_what_and_how_it_ended(world):
+    first = (await world.tokens())["refresh_token"]
+    assert world.audited[-1] == {
+        "client": "app", "user": "jane", "keys": "Patient/p1", "note": "authorization_code"
+    }  # fmt: skip
+    await world.refresh(first)
+    assert world.audited[-1]["note"] == "refresh_token"
+    await world.service()
+    assert world.audited[-1] == {"client": "service", "note": "client_credentials"}
+    await world.token(basic("secret-app", "wrong"), grant_type="refresh_token", refresh_token="x")
+    assert world.audited[-1] == {"note": "invalid_client"}
+    await world.exchange("BAD_CODE")
+    assert world.audited[-1] == {"client": "app", "note": "invalid_grant"}
+    await world.token()
+    assert world.audited[-1] == {"note": "invalid_request"}
+    assert not any(first in text or SECRET in text for told in world.audited if told for text in told.values())
