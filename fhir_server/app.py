@@ -67,7 +67,7 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
             async with (
                 watching(watch, service),
                 recording(watch.trail),
-                authorizing(app.state, settings, StoreDirectory(service)),
+                authorizing(app.state, settings, StoreDirectory(service, lambda: app.state.gate)),
             ):
                 app.state.gate = None if app.state.auth is None else Gate(service, app.state.auth)
                 yield

@@ -1,7 +1,7 @@
 """What authorization asks of the store of resources (`smart_auth.ports.Directory`): whether something is there, whom one may choose.
 
 Rules.
-1. Staff choose among the patients that their access lets them see (`narrowed`). A patient has their own record, a related person those of the
+1. Staff choose among the patients that their access lets them see (`gate`). A patient has their own record, a related person those of the
    patients they are related to now; who is both, by a Person resource that links the two with sure assurance, has both.
 2. Nothing here is remembered.
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from fhir_server.http.access import Gate
 from fhir_server.http.negotiation import Prefer
 from fhir_server.http.request import FhirRequest
 from fhir_server.interactions.search import search as search_type
@@ -23,7 +24,8 @@ from resources import references
 from resources.model import ResourceKey, is_id
 from search.narrowing import EVERYTHING, Narrowing
 from search.values import fold
-from smart_auth.model import Identified, User
+from smart_auth.model import Identified, Principal, User
+from smart_auth.roles import PATIENT
 
 _MOST: Final = 20
 _IDENTIFIER_TYPES: Final = "http://terminology.hl7.org/CodeSystem/v2-0203"
@@ -34,34 +36,36 @@ _ON_BEHALF: Final = ("Patient", "RelatedPerson")
 Body = Mapping[str, Any]
 
 
-def _everything(_user: User) -> Narrowing:
-    return EVERYTHING
+def _nobody() -> None:
+    """No gate: everything may be seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreDirectory:
-    """Looks into the service's store. `narrowed`: what a member of staff may see."""
+    """Looks into the service's store. `gate` says what a member of staff may see; it is asked for late, for it needs this directory."""
 
     service: Service
-    narrowed: Callable[[User], Narrowing] = _everything
+    gate: Callable[[], Gate | None] = _nobody
 
     async def exists(self, reference: str) -> bool:
         """See the port."""
         key = references.parse(reference, ()).key
-        return key is not None and await self._read(key, EVERYTHING) is not None
+        return key is not None and await _read(self.service, key) is not None
 
     async def patients(self, user: User, search: str) -> list[tuple[str, str]]:
         """See the port: the patient of that id first, then those whose name begins so."""
         if user.fhir_user.startswith(_ON_BEHALF):
             return await self._own(user.fhir_user)
-        narrowing, search = self.narrowed(user), search.strip()
-        found: dict[str, str] = {}
+        if set(user.roles) <= {PATIENT}:
+            return []
+        service, narrowing = await self._seen_by(user)
+        found, search = {}, search.strip()
         key = ResourceKey("Patient", search)
-        if is_id(search) and (patient := await self._read(key, narrowing)) is not None:
+        if is_id(search) and (patient := await _read(service, key, narrowing)) is not None:
             found[search] = shown(patient)
         if fold(search) or not search:
             query = [("name", _escaped(search))] if search else []
-            for patient in await self._search("Patient", query, narrowing):
+            for patient in await _search(service, "Patient", query, narrowing):
                 found.setdefault(patient["id"], shown(patient))
         return list(found.items())[:_MOST]
 
@@ -70,21 +74,38 @@ class StoreDirectory:
         if mrn:
             system, bar, value = mrn.rpartition("|")
             text = f"{_escaped(system)}|{_escaped(value)}" if bar else _escaped(value)
-            rows = await self._search("Patient", [("identifier", text)], EVERYTHING) if value else []
+            rows = await _search(self.service, "Patient", [("identifier", text)]) if value else []
             return [_identified(row) for row in rows if any(one.get("value") == value for one in _numbers(row))]
         words = fold(name).split()
         if not words:
             return []
         query = [("birthdate", birth_date), *(("name", word) for word in words)]
-        rows = await self._search("Patient", query, EVERYTHING)
+        rows = await _search(self.service, "Patient", query)
         return [_identified(row) for row in rows if row.get("birthDate") == birth_date and _is_named(row, words)]
+
+    async def _seen_by(self, user: User) -> tuple[Service, Narrowing]:
+        """The store as a member of staff may read and search patients in it."""
+        gate = self.gate()
+        if gate is None:
+            return self.service, EVERYTHING
+        principal = Principal(
+            id=f"directory:{user.name}",
+            client="",
+            scope="user/Patient.rs",
+            user=user.name,
+            roles=user.roles,
+            fhir_user=user.fhir_user,
+            organization=user.organization,
+        )
+        admitted = await gate.admitted(principal)
+        return admitted.service, admitted.access.narrowing("rs")
 
     async def _own(self, fhir_user: str) -> list[tuple[str, str]]:
         """The patients of a person who is a patient, a related person, or both."""
         found: dict[str, str] = {}
         for reference in await self._linked(fhir_user):
             key = references.parse(reference, ()).key
-            body = await self._read(key, EVERYTHING) if key is not None and key.type in _ON_BEHALF else None
+            body = await _read(self.service, key) if key is not None and key.type in _ON_BEHALF else None
             if body is not None and body["resourceType"] == "RelatedPerson":
                 body = await self._related(body)
             if body is not None:
@@ -94,7 +115,7 @@ class StoreDirectory:
     async def _linked(self, fhir_user: str) -> list[str]:
         """The person's own reference and those of the resources that surely are the same person."""
         same = [fhir_user]
-        for person in await self._search("Person", [("link", fhir_user)], EVERYTHING):
+        for person in await _search(self.service, "Person", [("link", fhir_user)]):
             sure = [
                 one["target"].get("reference", "") for one in person.get("link", ()) if one.get("assurance") in _SURE
             ]
@@ -107,20 +128,24 @@ class StoreDirectory:
         key = references.parse(body.get("patient", {}).get("reference", ""), (self.service.base,)).key
         if not body.get("active", True) or not _holds(body.get("period", {})) or key is None or key.type != "Patient":
             return None
-        return await self._read(key, EVERYTHING)
+        return await _read(self.service, key)
 
-    async def _read(self, key: ResourceKey, narrowing: Narrowing) -> Body | None:
-        stored = await self.service.store.read(key, narrowing)
-        if stored is None or stored.deleted:
-            return None
-        body: Body = json.loads(stored.body)
-        return body
 
-    async def _search(self, kind: str, query: Sequence[tuple[str, str]], narrowing: Narrowing) -> Sequence[Body]:
-        pairs = (*query, ("_count", str(_MOST)))
-        request = FhirRequest("GET", (kind,), pairs, {}, b"", narrowing, Prefer())
-        answer = json.loads((await search_type(self.service, request)).body)
-        return [entry["resource"] for entry in answer.get("entry", ())]
+async def _read(service: Service, key: ResourceKey, narrowing: Narrowing = EVERYTHING) -> Body | None:
+    stored = await service.store.read(key, narrowing)
+    if stored is None or stored.deleted:
+        return None
+    body: Body = json.loads(stored.body)
+    return body
+
+
+async def _search(
+    service: Service, kind: str, query: Sequence[tuple[str, str]], narrowing: Narrowing = EVERYTHING
+) -> Sequence[Body]:
+    pairs = (*query, ("_count", str(_MOST)))
+    request = FhirRequest("GET", (kind,), pairs, {}, b"", narrowing, Prefer())
+    answer = json.loads((await search_type(service, request)).body)
+    return [entry["resource"] for entry in answer.get("entry", ())]
 
 
 def shown(patient: Body) -> str:

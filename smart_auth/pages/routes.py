@@ -1,6 +1,6 @@
 """The routes of the pages, and the frame around every handler: read, check the form, answer, or show the error page.
 
-Specification: form contract of the pages in docs/smart.md
+Specification: the pages and their fields in docs/signing-in.md
 """
 
 from collections.abc import Callable

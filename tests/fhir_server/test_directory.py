@@ -5,6 +5,7 @@ import json
 import pytest
 
 from fhir_server.directory import StoreDirectory
+from fhir_server.http.access import Admitted
 from search.narrowing import Narrowing
 from search.query import HasId, Nothing
 from smart_auth.model import User
@@ -67,7 +68,7 @@ def directory(service):
 
 
 def user(fhir_user: str) -> User:
-    return User("someone", ("patient",), fhir_user=fhir_user)
+    return User("someone", ("doctor",), fhir_user=fhir_user)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,10 @@ async def test_staff_search_by_id_or_name(directory, search, found):
     assert {name for name, _ in rows} == found
 
 
+async def test_a_patient_without_a_record_chooses_nobody(directory):
+    assert await directory.patients(User("new", ("patient",)), "") == []
+
+
 async def test_a_patient_is_shown_by_official_name_and_birth_date(directory):
     assert await directory.patients(user(""), "ana") == [("ana", "Ana María Nuñez, 1990-02-03")]
 
@@ -105,7 +110,16 @@ async def test_a_patient_is_shown_by_official_name_and_birth_date(directory):
     ("node", "found"), [(Nothing(), []), (HasId(("bo",)), ["bo"])], ids=["who may see nobody", "who may see one"]
 )
 async def test_staff_choose_among_those_they_may_see(service, node, found):
-    directory = StoreDirectory(service, lambda _user: Narrowing("x", lambda _type: node))
+    class Access:
+        def narrowing(self, _letters):
+            return Narrowing("x", lambda _type: node)
+
+    class Gate:
+        async def admitted(self, principal):
+            assert (principal.user, principal.scope) == ("someone", "user/Patient.rs")
+            return Admitted(Access(), service, 0)
+
+    directory = StoreDirectory(service, Gate)
     for search in ("", "bo", "ana"):
         rows = await directory.patients(user("Practitioner/d"), search)
         assert [name for name, _ in rows] == (found if search != "ana" else [])
