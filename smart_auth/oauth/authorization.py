@@ -177,7 +177,10 @@ def _under_way(parts: AuthParts, tx: str, pending: Pending | None) -> tuple[Pend
 
 
 def _granted(user: User, wanted: Asked, posted: Sequence[str]) -> str:
-    scope = chosen([one for one in posted if user.fhir_user or one != "fhirUser"], " ".join(wanted.scopes))
+    """What is granted of the posted scopes: first those that were asked for as they are, in that order."""
+    ticked = [one for one in posted if user.fhir_user or one != "fhirUser"]
+    ordered = [one for one in wanted.scopes if one in ticked] + ticked
+    scope = chosen(ordered, " ".join(wanted.scopes))
     if not scope:
         raise Denied("access_denied", "the person did not approve")
     return scope

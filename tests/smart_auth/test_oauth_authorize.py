@@ -274,6 +274,9 @@ GRANTED = [
     pytest.param(
         "patient/Observation.rs patient/Observation.rs?category=a|b", "patient/Observation.rs", id="the wider one wins"
     ),
+    pytest.param(
+        "patient/*.rs openid launch/patient", "launch/patient openid patient/*.rs", id="in the order asked for"
+    ),
     pytest.param("patient/Observation.cruds openid", "openid", id="more letters are not derivable"),
     pytest.param("user/Observation.rs openid", "openid", id="another context is not derivable"),
     pytest.param("system/*.rs openid", "openid", id="a scope for services is not derivable"),
