@@ -28,6 +28,7 @@ _ENTITY: Final = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
 _ROLE: Final = "http://terminology.hl7.org/CodeSystem/object-role"
 _REASON: Final = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 _SUBSETTED: Final = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
+EMERGENCY: Final = "BTG"
 _SOURCE: Final = ("110153", "Source Role ID")
 _DESTINATION: Final = ("110152", "Destination Role ID")
 
@@ -84,9 +85,10 @@ def event(seq: int, record: Record, patients: Sequence[str], base: str, only: Co
         "outcome": outcome_of(record),
         "outcomeDesc": _said(record),
     }
-    if record.purpose:
-        found["purposeOfEvent"] = [{"coding": [{"system": _REASON, "code": record.purpose}]}]
-    found["agent"] = _agents(record, base, reduced=reduced)
+    purpose = record.purpose or (EMERGENCY if set(record.broken) & set(told) else "")
+    if purpose:
+        found["purposeOfEvent"] = [{"coding": [_coding(_REASON, purpose)]}]
+    found["agent"] = _agents(record, base, purpose, reduced=reduced)
     found["source"] = {
         "observer": {"display": base},
         "type": [{"system": "http://terminology.hl7.org/CodeSystem/security-source-type", "code": "4"}],
@@ -129,10 +131,10 @@ def _said(record: Record) -> str:
         return str(record.status)
 
 
-def _agents(record: Record, base: str, *, reduced: bool) -> list[dict[str, Any]]:
+def _agents(record: Record, base: str, purpose: str, *, reduced: bool) -> list[dict[str, Any]]:
     reading = action_of(record) == "R"
     client, server = (_DESTINATION, _SOURCE) if reading else (_SOURCE, _DESTINATION)
-    agents = [_user(record)] if record.user else []
+    agents = [_user(record, purpose)] if record.user else []
     app: dict[str, Any] = {"type": _coded(_DICOM, *client), "who": {"display": "not known"}, "requestor": not agents}
     if record.client:
         app["who"] = {"identifier": {"value": record.client}, "display": record.client}
@@ -147,7 +149,7 @@ def _agents(record: Record, base: str, *, reduced: bool) -> list[dict[str, Any]]
     return [*agents, app, own]
 
 
-def _user(record: Record) -> dict[str, Any]:
+def _user(record: Record, purpose: str) -> dict[str, Any]:
     who: dict[str, Any] = {"identifier": {"value": record.user}, "display": record.user}
     if record.fhir_user:
         who = {"reference": record.fhir_user, **who}
@@ -155,8 +157,8 @@ def _user(record: Record) -> dict[str, Any]:
     if record.roles:
         found["role"] = [{"text": role} for role in record.roles]
     found |= {"who": who, "requestor": True}
-    if record.purpose:
-        found["purposeOfUse"] = [{"coding": [{"system": _REASON, "code": record.purpose}]}]
+    if purpose:
+        found["purposeOfUse"] = [{"coding": [_coding(_REASON, purpose)]}]
     return found
 
 

@@ -27,7 +27,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     `kind`: `request`: an answer; `begun`: a write about to be carried out, which its `request` record follows; `torn` and `broken`: what folding found
     wrong with a journal. `time` in microseconds; `shape` is the route; `code` its interaction; `keys` are `Type/id` of what was asked for and
     what was shown or written; `parameters` names of the query; `purpose` is a code of PurposeOfUse (`BTG`) or "";
-    `begun` is the place (`<journal>.<number>`) of the record that announced this write.
+    `begun` is the place (`<journal>.<number>`) of the record that announced this write; `broken`: ids of the patients whose records were open to the
+    one who asked by an emergency alone.
     """
 
     journal: int
@@ -53,6 +54,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     parameters: tuple[str, ...] = ()
     begun: str = ""
     note: str = ""
+    broken: tuple[str, ...] = ()
 
 
 encode = msgspec.json.Encoder().encode

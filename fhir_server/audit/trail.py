@@ -6,7 +6,8 @@ Rules.
 2. A write is recorded before it is carried out, too (`begun`): when the process dies between the commit and the answer, that record remains.
 3. What cannot be recorded is not answered: 503.
 4. Who asks is `principal` in the scope (`smart_auth.model.Principal`, put there when the token was checked). Pages tell who signs in
-   by `scope["audit"] = {"user": ..., "client": ..., "note": ..., "keys": "Patient/1 Patient/2"}`. `scope["purpose"]` is a code of PurposeOfUse.
+   by `scope["audit"] = {"user": ..., "client": ..., "note": ..., "keys": "Patient/1 Patient/2"}`. `scope["purpose"]` is a code of
+   PurposeOfUse; whoever has broken the glass for some patients (`Facts.broken`) is known by it, and each record about one of them then tells it.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from fhir_server.audit.ledger import register_journal
 from fhir_server.audit.options import AuditOptions
 from fhir_server.http.middleware import send_error
 from fhir_server.http.observer import METHODS, pairs_of, type_of
+from fhir_server.http.request import FhirRequest
 from fhir_server.http.response import FhirResponse
 from fhir_server.observability.exposition import CodeOf
 from fhir_server.observability.slow import shape_of
@@ -128,6 +130,7 @@ class Trail:
             tuple(shape_of(pairs, self._words())) if pairs else (),
             scope.get("begun", "") if status else "",
             told.get("note", ""),
+            _broken(scope),
         )
 
 
@@ -136,6 +139,11 @@ def _worth(scope: Scope, status: int) -> bool:
     if scope["path"].startswith(PAGES):
         return scope["method"] not in ("GET", "HEAD") or status >= _REFUSED
     return scope.get("route_shape") != "/metadata"
+
+
+def _broken(scope: Scope) -> tuple[str, ...]:
+    request = scope.get("fhir_request")
+    return request.access.facts.broken if isinstance(request, FhirRequest) and request.access is not None else ()
 
 
 def _keys(scope: Scope, shape: str, pairs: list[tuple[str, str]]) -> Iterator[str]:

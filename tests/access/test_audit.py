@@ -1,0 +1,71 @@
+"""Who sees what of the audit trail, by access token: administrators all of their organization's, patients what is about themselves."""
+
+import pytest
+
+pytestmark = pytest.mark.anyio
+
+SEEN = "Observation/lab-anne"
+READERS = {
+    "the super-admin": ("sue", "user/*.rs", "", 200, True),
+    "an admin": ("adam", "user/AuditEvent.rs", "", 200, True),
+    "an operator": ("", "system/*.rs", "", 200, True),
+    "the patient": ("anne", "user/*.rs", "", 200, True),
+    "the patient by an app": ("anne", "patient/*.rs", "anne", 200, True),
+    "another patient": ("bert", "patient/*.rs", "bert", 200, False),
+    "another patient who names the first": ("bert", "patient/*.rs", "anne", 403, False),
+    "a relative": ("rita", "user/*.rs", "", 200, True),
+    "a relative by an app": ("rita", "patient/*.rs", "anne", 200, True),
+    "somebody who is nobody's relative": ("stranger", "user/*.rs", "", 403, False),
+    "a patient by an app without the scope": ("anne", "patient/Observation.rs", "anne", 403, False),
+    "a doctor": ("dora", "user/*.rs", "", 403, False),
+    "a doctor by an app for the patient": ("dora", "patient/*.rs", "anne", 403, False),
+    "a nurse": ("nora", "user/*.rs", "", 403, False),
+    "somebody without a role": ("nobody", "user/*.rs", "", 403, False),
+}
+
+
+@pytest.mark.parametrize("who", READERS)
+async def test_the_reading_of_a_record_is_told_to(hospital, who):
+    user, scope, patient, status, told = READERS[who]
+    read = await hospital.get(SEEN, hospital.as_("dora", "user/*.rs"), **{"X-Request-Id": f"read-{hash(who)}"})
+    assert read.status_code == 200
+    answer = await hospital.get("AuditEvent?agent-name=dora&_count=1", hospital.as_(user, scope, patient))
+    assert answer.status_code == status, answer.text
+    entries = answer.json().get("entry", [])
+    assert bool(entries) is told
+    for entry in entries:
+        event = entry["resource"]
+        assert event["agent"][0]["who"]["display"] == "dora"
+        assert {"reference": "Patient/anne"} in [entity.get("what") for entity in event["entity"]]
+        single = await hospital.get(f"AuditEvent/{event['id']}", hospital.as_(user, scope, patient))
+        assert single.status_code == 200
+
+
+async def test_the_refused_reading_of_another_patients_record_is_told_with_who_tried(hospital):
+    bert = hospital.as_("bert", "patient/*.rs", "bert")
+    assert (await hospital.get(SEEN, bert)).status_code == 404
+    answer = await hospital.get(
+        "AuditEvent?agent-name=bert&patient=anne&outcome=4&_count=1", hospital.as_("adam", "user/*.rs")
+    )
+    (event,) = [entry["resource"] for entry in answer.json()["entry"]]
+    assert event["outcomeDesc"] == "404 Not Found"
+    assert event["agent"][1]["who"]["display"] == "app"
+
+
+async def test_a_request_without_a_good_token_is_recorded_without_a_user(hospital):
+    assert (await hospital.client.get(SEEN)).status_code == 401
+    answer = await hospital.get("AuditEvent?outcome=4&_count=1", hospital.as_("sue", "user/*.rs"))
+    (event,) = [entry["resource"] for entry in answer.json()["entry"]]
+    assert event["outcomeDesc"] == "401 Unauthorized"
+    assert [agent["requestor"] for agent in event["agent"]] == [True, False]
+
+
+async def test_what_was_seen_in_an_emergency_is_told_as_such(hospital):
+    dora = hospital.as_("dora", "user/*.rs user/Observation.rs launch")
+    asked = {"patient": "bert", "reason": "unconscious at the door", "minutes": 5}
+    opened = await hospital.send("POST", "https://fhir.example.org/auth/break-glass", asked, dora)
+    assert opened.status_code in (200, 201), opened.text
+    admin = hospital.as_("adam", "user/*.rs")
+    answer = await hospital.get("AuditEvent?agent-name=dora&patient=bert&_count=1", admin)
+    (event,) = [entry["resource"] for entry in answer.json()["entry"]]
+    assert event["purposeOfEvent"][0]["coding"][0]["code"] == "BTG"
