@@ -1,64 +1,40 @@
 """Backups: a consistent copy of a store that goes on serving, in one file, and the way back.
 
 Rules.
-1. A backup is a tar archive, gzipped when its name ends in `.gz`: the SQLite file, then `manifest.json` with its SHA-256, its size,
-   the resources by type and the store's version. It holds the store's secrets, so its mode is 0600.
-2. The copy is made in one snapshot; writers go on meanwhile, and the WAL grows by what they write.
+1. A backup is an archive (`archive.py`) of the store and, where there is one, of the store of users, with their hashes, sizes and versions. It holds
+   password hashes and the private signing keys, so its mode is 0600.
+2. Each file is copied in one snapshot, that of the users last; writers go on meanwhile, and the WAL grows by what they write.
 3. A file appears under its name when it is whole, and never before.
 4. Restoring verifies hash, soundness and counts of what came out of the archive before it takes its place, and never replaces a
-   store that is in use.
+   store that is in use. All grants and sessions of restored users are ended: what was revoked after the backup must not live again.
 
 Specification: https://www.sqlite.org/backup.html, https://www.sqlite.org/lockingv3.html
 """
 
 import fcntl
 import glob
-import gzip
-import hashlib
 import json
 import os
 import sqlite3
-import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Final
 
+from fhir_server.archive import FORMAT, PRIVATE, CannotBackUp, Manifest, Packed, pack, unpack
 from fhir_server.interactions.assembly import DATABASE, now
 from fhir_server.settings import FILE_NAME
+from fhir_server.storage.sqlite.auth import AUTH_DATABASE
+from fhir_server.storage.sqlite.auth_migrations import AUTH_MIGRATIONS, end_everything
 from fhir_server.storage.sqlite.connection import FileLock, SqliteOptions, connect
 from fhir_server.storage.sqlite.migrations import MIGRATIONS
 
-MANIFEST: Final = "manifest.json"
-FORMAT: Final = 1
-PRIVATE: Final = 0o600
 PAGES: Final = 4096
 _RESTORED: Final = ".restored"
-COMPRESSION: Final = 3
 REPORT: Final = ("report", "backup")
 SHARED_LOCK: Final = (510, 0x40000002)
 """Length and place of the bytes of the database file that every SQLite connection in WAL mode keeps locked."""
-
-
-class CannotBackUp(Exception):  # noqa: N818  (a sentence for the user)
-    """The backup or restore did not happen; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a backup says about itself. `taken` in microseconds since 1970, `bytes` and `sha256` of the SQLite file."""
-
-    format: int
-    software: str
-    store_version: int
-    taken: int
-    bytes: int
-    sha256: str
-    resources: Mapping[str, int]
-    versions: int
 
 
 Progress = Callable[[int, int], None]
@@ -83,9 +59,18 @@ def back_up(
     if out.exists():
         raise CannotBackUp(f"{out} exists already")
     try:
-        with _scratch(out, ".copy") as copy, _scratch(out, ".part") as part:
+        with _scratch(out, ".copy") as copy, _scratch(out, ".users") as users, _scratch(out, ".part") as part:
             resources, versions, store_version = _copy(database, copy, options, progress)
-            manifest = _pack(copy, part, gzipped=out.suffix == ".gz", told=(resources, versions, store_version))
+            files = {DATABASE: copy} | ({AUTH_DATABASE: users} if _copy_users(database.parent, users, options) else {})
+
+            def described(packed: Packed) -> Manifest:
+                size, sha256 = packed[DATABASE]
+                software = version("fhir-server")
+                return Manifest(
+                    FORMAT, software, store_version, now(), size, sha256, resources, versions, packed.get(AUTH_DATABASE)
+                )
+
+            manifest = pack(files, part, described, gzipped=out.suffix == ".gz", time=now() // 1_000_000)
             _link(part, out)
     except OSError as error:
         raise CannotBackUp(f"cannot write {out}: {error.strerror or error}") from None
@@ -102,32 +87,46 @@ def remember(database: Path, options: SqliteOptions, manifest: Manifest, out: Pa
 
 
 def restore(source: Path, folder: Path, *, force: bool = False) -> Manifest:
-    """Put the store of the archive into `folder`, as the file DATABASE. Raises CannotBackUp, having changed nothing."""
-    database = folder / DATABASE
+    """Put the stores of the archive into `folder`. Raises CannotBackUp, having changed nothing."""
+    database, users = folder / DATABASE, folder / AUTH_DATABASE
     try:
         folder.mkdir(parents=True, exist_ok=True)
         others = sorted(path.name for path in folder.iterdir() if not _is_ours(path.name))
         if others and not force:
             raise CannotBackUp(f"{folder} is not empty ({', '.join(others[:3])}); --force replaces the store in it")
-        if in_use(database):
-            raise CannotBackUp(f"the store in {folder} is in use; stop the server first")
-        with _scratch(database, _RESTORED) as copy:
-            manifest = _unpack(source, copy)
+        _require_idle(folder)
+        with _scratch(database, _RESTORED) as copy, _scratch(users, _RESTORED) as copied_users:
+            manifest = unpack(source, {DATABASE: copy, AUTH_DATABASE: copied_users}, len(MIGRATIONS))
             _verify(copy, manifest)
-            if in_use(database):
-                raise CannotBackUp(f"the store in {folder} is in use; stop the server first")
-            for name in ("-wal", "-shm"):
-                Path(f"{database}{name}").unlink(missing_ok=True)
-            copy.replace(database)
+            if manifest.users is not None:
+                _settle_users(copied_users)
+            _require_idle(folder)
+            if manifest.users is not None:
+                _put(copied_users, users)
+            _put(copy, database)
             _sync(folder)
     except OSError as error:
         raise CannotBackUp(f"cannot restore into {folder}: {error.strerror or error}") from None
     return manifest
 
 
+def _require_idle(folder: Path) -> None:
+    for name in (DATABASE, AUTH_DATABASE):
+        if in_use(folder / name):
+            raise CannotBackUp(f"the store in {folder} is in use; stop the server first")
+
+
+def _put(copy: Path, database: Path) -> None:
+    """A restored file in the place of another, whose WAL goes with it."""
+    for name in ("-wal", "-shm"):
+        Path(f"{database}{name}").unlink(missing_ok=True)
+    copy.replace(database)
+
+
 def _is_ours(name: str) -> bool:
     """Whether the file does not make a folder full: the settings, or what a killed restore left."""
-    return name == FILE_NAME or (name.startswith(f".{DATABASE}.") and name.endswith(_RESTORED))
+    left = name.startswith((f".{DATABASE}.", f".{AUTH_DATABASE}.")) and name.endswith(_RESTORED)
+    return left or name == FILE_NAME
 
 
 def in_use(database: Path) -> bool:
@@ -158,79 +157,33 @@ def _copy(database: Path, copy: Path, options: SqliteOptions, progress: Progress
     return resources, versions, store_version
 
 
-def _pack(copy: Path, part: Path, *, gzipped: bool, told: tuple[dict[str, int], int, int]) -> Manifest:
-    """The archive of the copy; its manifest comes last, because the hash is known when the copy was read."""
-    resources, versions, store_version = told
-    with part.open("wb") as raw, copy.open("rb") as content:
-        size = os.fstat(content.fileno()).st_size
-        packed: Any = gzip.GzipFile("", "wb", COMPRESSION, raw) if gzipped else raw
-        with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            hashed = _Hashed(content)  # reading is all that the archive asks of a file
-            archive.addfile(_member(DATABASE, size), hashed)
-            manifest = Manifest(
-                FORMAT, version("fhir-server"), store_version, now(), size, hashed.sum.hexdigest(), resources, versions
-            )
-            text = json.dumps(asdict(manifest), indent=1).encode()
-            archive.addfile(_member(MANIFEST, len(text)), BytesIO(text))
-        if gzipped:
-            packed.close()
-        raw.flush()
-        os.fsync(raw.fileno())
-    return manifest
+def _copy_users(folder: Path, copy: Path, options: SqliteOptions) -> bool:
+    """The pages of the store of users as of one moment; whether there is one."""
+    if not (folder / AUTH_DATABASE).is_file():
+        return False
+    with (
+        closing(connect(folder / AUTH_DATABASE, options, read_only=True)) as source,
+        closing(sqlite3.connect(copy)) as target,
+    ):
+        target.execute("PRAGMA journal_mode = OFF").close()
+        source.backup(target)
+    return True
 
 
-def _member(name: str, size: int) -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)
-    member.size, member.mode, member.mtime = size, PRIVATE, now() // 1_000_000
-    return member
-
-
-class _Hashed:
-    """A file that hashes what is read from it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.sum = hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        """As of a file."""
-        block = self._file.read(size)
-        self.sum.update(block)
-        return block
-
-
-def _unpack(source: Path, copy: Path) -> Manifest:
-    """Write the archive's store to `copy` and compare it with the manifest. Raises CannotBackUp."""
+def _settle_users(copy: Path) -> None:
+    """Raises CannotBackUp unless SQLite finds the copy sound; then ends all grants and sessions in it."""
     try:
-        with tarfile.open(source, "r:*") as archive:
-            member, told = archive.getmember(DATABASE), archive.getmember(MANIFEST)
-            said = json.loads(_content(archive, told).read())
-            if said["format"] != FORMAT or said["store_version"] > len(MIGRATIONS):
-                raise CannotBackUp(
-                    f"{source} was made by other software ({said['software']}, store version {said['store_version']}); "
-                    f"this software knows store version {len(MIGRATIONS)}"
-                )
-            found = Manifest(**said)
-            hashed = _Hashed(_content(archive, member))
-            with copy.open("wb") as file:
-                while block := hashed.read(1 << 20):
-                    file.write(block)
-                file.flush()
-                os.fsync(file.fileno())
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, KeyError, TypeError, ValueError) as error:
-        raise CannotBackUp(f"{source} is no backup of this server: {error}") from None
-    except OSError as error:
-        raise CannotBackUp(f"cannot read {source}: {error.strerror or error}") from None
-    if hashed.sum.hexdigest() != found.sha256:
-        raise CannotBackUp(f"{source} is damaged: the SHA-256 of its store is not that of its manifest")
-    return found
-
-
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    content = archive.extractfile(member)
-    if content is None:
-        raise KeyError(f"{member.name} is no file")
-    return content
+        with closing(sqlite3.connect(f"{copy.absolute().as_uri()}?immutable=1", uri=True)) as connection:
+            sound = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            known = connection.execute("PRAGMA user_version").fetchone()[0] <= len(AUTH_MIGRATIONS)
+        if sound == "ok" and known:
+            end_everything(copy)
+            return
+    except sqlite3.Error as error:
+        sound = str(error)
+    raise CannotBackUp(
+        f"the restored store of users cannot be used: {sound if sound != 'ok' else 'newer software made it'}"
+    )
 
 
 def _verify(copy: Path, manifest: Manifest) -> None:

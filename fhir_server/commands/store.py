@@ -75,7 +75,8 @@ def backup(
 ) -> None:
     """Copy the store into one file as of one moment, while the server goes on."""
     settings, database = store_of(data_dir)
-    from fhir_server.backup import CannotBackUp, back_up, remember  # noqa: PLC0415
+    from fhir_server.archive import CannotBackUp  # noqa: PLC0415
+    from fhir_server.backup import back_up, remember  # noqa: PLC0415
     from resources.errors import FhirError  # noqa: PLC0415
 
     progress = Progress()
@@ -100,7 +101,7 @@ def restore(
 ) -> None:
     """Put a backup in place of a store, verify it, and check it as `check` does."""
     settings = settings_of({"data_dir": data_dir}).settings
-    from fhir_server.backup import CannotBackUp  # noqa: PLC0415
+    from fhir_server.archive import CannotBackUp  # noqa: PLC0415
     from fhir_server.backup import restore as put_in_place  # noqa: PLC0415
     from fhir_server.supervisor import CannotServe  # noqa: PLC0415
     from fhir_server.worker import database_path, prepare_data  # noqa: PLC0415

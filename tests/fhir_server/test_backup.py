@@ -17,13 +17,17 @@ from contextlib import closing
 import httpx2
 import pytest
 
-from fhir_server import backup
+from fhir_server import archive as archives
 from fhir_server.app import create_app
-from fhir_server.backup import CannotBackUp, back_up, in_use, restore
+from fhir_server.archive import CannotBackUp
+from fhir_server.backup import back_up, in_use, restore
 from fhir_server.interactions.assembly import DATABASE
 from fhir_server.interactions.options import RestOptions
 from fhir_server.settings import Settings
+from fhir_server.storage.sqlite.auth import AUTH_DATABASE, SqliteAuthStore
 from fhir_server.storage.sqlite.connection import SqliteOptions, connect
+from smart_auth import keys
+from smart_auth.model import Grant, RefreshToken, Session, User
 from tests.fhir_server.test_integrity import findings_of, run
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("FHIR_")}
@@ -78,7 +82,7 @@ def rewritten(archive, **changes):
     with tarfile.open(archive) as source:
         parts = {member.name: source.extractfile(member).read() for member in source.getmembers()}
     for name, change in changes.items():
-        part = {"store": DATABASE, "manifest": backup.MANIFEST}[name]
+        part = {"store": DATABASE, "users": AUTH_DATABASE, "manifest": archives.MANIFEST}[name]
         parts[part] = change(parts[part])
     with tarfile.open(archive, "w") as target:
         for name, content in parts.items():
@@ -107,6 +111,72 @@ def test_a_restored_store_answers_as_the_first(small_store, tmp_path, name):
     assert restore(out, tmp_path / "new") == manifest
     assert oct((tmp_path / "new" / DATABASE).stat().st_mode & 0o777) == "0o600"
     assert answers(tmp_path / "new") == before
+
+
+@pytest.fixture
+def with_users(small_store):
+    """The small store, with a user, a grant, a session and keys."""
+    with closing(SqliteAuthStore.open(small_store.folder)) as users:
+        keys.ensure(users, 5)
+        users.put_user(User("jane", ("doctor",), password="hash"))
+        users.add_grant(Grant("g", "app", "offline_access", 5, user="jane"))
+        users.add_refresh("refresh", RefreshToken("g", "app", 2**40))
+        users.put_session("cookie", Session("jane", 5, 5, "x", "c", 5))
+    return small_store
+
+
+def test_users_and_keys_come_back_and_grants_do_not(with_users, tmp_path):
+    out = tmp_path / "backup.tar.gz"
+    manifest = back_up(with_users.database, out, SqliteOptions())
+    assert restore(out, tmp_path / "new") == manifest
+    assert oct((tmp_path / "new" / AUTH_DATABASE).stat().st_mode & 0o777) == "0o600"
+    with (
+        closing(SqliteAuthStore.open(with_users.folder)) as was,
+        closing(SqliteAuthStore.open(tmp_path / "new")) as users,
+    ):
+        assert users.users() == was.users()
+        assert users.keys() == was.keys() != []
+        assert users.epoch() > was.epoch()
+        assert users.grant("g").revoked
+        assert users.refresh("refresh") is None
+        assert users.session("cookie") is None
+
+
+def test_a_backup_without_users_leaves_those_that_are_there(archive, with_users):
+    restore(archive, with_users.folder, force=True)
+    with closing(SqliteAuthStore.open(with_users.folder)) as users:
+        assert not users.grant("g").revoked
+
+
+def test_a_backup_of_the_first_format_is_restored(archive, tmp_path):
+    def older(text):
+        told = json.loads(text)
+        del told["users"]
+        return json.dumps({**told, "format": 1}).encode()
+
+    rewritten(archive, manifest=older)
+    assert restore(archive, tmp_path / "new").users is None
+
+
+def test_a_damaged_store_of_users_is_refused_and_nothing_changes(with_users, tmp_path):
+    out = tmp_path / "backup.tar"
+    back_up(with_users.database, out, SqliteOptions())
+    rewritten(out, users=lambda content: content[:5000] + b"x" + content[5001:])
+    with pytest.raises(CannotBackUp, match=f"damaged.*{AUTH_DATABASE}"):
+        restore(out, tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_store_of_users_that_is_in_use_is_not_replaced(with_users, archive):
+    program = (
+        "import sys; from pathlib import Path; from fhir_server.storage.sqlite.auth import SqliteAuthStore\n"
+        f"store = SqliteAuthStore.open(Path({str(with_users.folder)!r})); store.users(); print('open', flush=True); sys.stdin.readline()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"open\n"
+        with pytest.raises(CannotBackUp, match="in use"):
+            restore(archive, with_users.folder, force=True)
+        other.stdin.close()
 
 
 def test_a_backup_never_replaces_a_file(small_store, archive):

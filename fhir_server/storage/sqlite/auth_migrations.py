@@ -5,6 +5,9 @@ handle. Times are seconds since 1970. `epoch` has one row; it grows with every c
 `place` is the order in which keys were made.
 """
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Final
 
 AUTH_MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
@@ -46,3 +49,15 @@ AUTH_MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ),
 )
 """As `migrations.MIGRATIONS`, of this file."""
+
+
+def end_everything(path: Path) -> None:
+    """In a store that nobody has open: revoke all grants, end sessions and what is under way. Raises sqlite3.Error."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE").close()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE grant_ SET revoked = 1")
+        for table in ("code", "refresh", "launch", "session", "pending"):
+            connection.execute(f"DELETE FROM {table}")  # noqa: S608  (names of this file)
+        connection.execute("UPDATE epoch SET number = number + 1")
+        connection.execute("COMMIT")
