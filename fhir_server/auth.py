@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 from starlette.datastructures import State
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -60,15 +61,15 @@ def auth_routes(parts: AuthParts) -> list[BaseRoute]:
 async def authorizing(state: State, settings: Settings, directory: Directory) -> AsyncIterator[None]:
     """Open the store of authorization while the application serves; drop what has expired now and then.
 
-    Sets `state.auth` (AuthParts) and `state.auth_router`; with `--auth off` `state.auth` is None.
+    Sets `state.auth` (AuthParts) and `state.auth_router` (an ASGI application); with `--auth off` both are None.
     """
-    state.auth, state.auth_router = None, Router(redirect_slashes=False)
+    state.auth, state.auth_router = None, None
     if settings.auth == "off":
         yield
         return
     store = await asyncio.to_thread(SqliteAuthStore.open, settings.data_dir)
     state.auth = compose_auth(settings, store, directory)
-    state.auth_router = Router(auth_routes(state.auth), redirect_slashes=False)
+    state.auth_router = ExceptionMiddleware(Router(auth_routes(state.auth), redirect_slashes=False))
     sweeping = asyncio.create_task(_sweep(store))
     try:
         yield
@@ -87,14 +88,13 @@ async def _sweep(store: AuthStore) -> None:
 
 
 def beside(app: ASGIApp, prefix: str) -> ASGIApp:
-    """What is the authorization server's, also below the FHIR base's prefix, goes to the router `app.state.auth_router`."""
+    """What is the authorization server's, also below the FHIR base's prefix, goes to `app.state.auth_router` when there is one."""
     own = ("/auth/", "/.well-known/", f"{prefix}/.well-known/")
 
     async def layer(scope: Scope, receive: Receive, send: Send) -> None:
+        own_app: ASGIApp | None = None
         if scope["type"] == "http" and scope["path"].startswith(own):
-            router: Router = scope["app"].state.auth_router
-            await router(scope, receive, send)
-        else:
-            await app(scope, receive, send)
+            own_app = scope["app"].state.auth_router
+        await (own_app or app)(scope, receive, send)
 
     return layer
