@@ -65,6 +65,17 @@ def shared_data() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def ehr(tmp_path_factory):
+    """A small hospital that serves with access control, shared by the tests of authorization (`tests.ehr`)."""
+    from tests.ehr.house import furnished  # noqa: PLC0415  (most tests need none of it)
+
+    served = furnished(tmp_path_factory.mktemp("ehr") / "data")
+    yield served
+    served.http.close()
+    served.server.stop()
+
+
 class Accounts:
     """Counts outcomes in the controlling process; see the module's docstring."""
 
