@@ -14,6 +14,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fhir_server.http.address import address_of
 from fhir_server.settings import Settings
 from fhir_server.storage.sqlite.auth import SqliteAuthStore
 from resources.errors import FhirError
@@ -46,6 +47,7 @@ def compose_auth(settings: Settings, store: AuthStore, directory: Directory) -> 
         public=settings.public,
         base=settings.base,
         now=seconds,
+        address=address_of(settings.trusted_proxies),
     )
 
 

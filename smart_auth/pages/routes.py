@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -34,13 +34,19 @@ PAGES: dict[str, Handler] = {
 }
 
 
+HASHING = frozenset({"login", "password"})
+AT_ONCE = 4
+"""Forms whose passwords are looked at at one time in a process: each takes 19 MiB, and a flood of them must not take the memory."""
+
+
 def routes(parts: AuthParts) -> list[Route]:
     """The routes under `/auth/`."""
-    pages = [_route(name, handler, parts) for name, handler in PAGES.items()]
+    hashing = CapacityLimiter(AT_ONCE)
+    pages = [_route(name, handler, parts, hashing) for name, handler in PAGES.items()]
     return [*pages, Route("/auth/style.css", _style, methods=["GET"])]
 
 
-def _route(name: str, handler: Handler, parts: AuthParts) -> Route:
+def _route(name: str, handler: Handler, parts: AuthParts, hashing: CapacityLimiter) -> Route:
     async def endpoint(request: Request) -> Response:
         request.scope["route_shape"] = f"/auth/{name}"
         try:
@@ -50,7 +56,8 @@ def _route(name: str, handler: Handler, parts: AuthParts) -> Route:
         except ClientDisconnect:
             return Response(status_code=400)
         request.scope["audit"] = visit.told
-        return await run_in_threadpool(_answer, name, handler, visit, request.cookies)
+        limiter = hashing if visit.posted and name in HASHING else None
+        return await to_thread.run_sync(_answer, name, handler, visit, request.cookies, limiter=limiter)
 
     return Route(f"/auth/{name}", endpoint, methods=["GET", "POST"])
 

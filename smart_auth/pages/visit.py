@@ -166,7 +166,7 @@ async def read(parts: AuthParts, request: Request) -> Visit:
         posted,
         _fields(request.url.query),
         await _form(request) if posted else {},
-        request.client.host if request.client else "",
+        parts.address(request.scope),
         device_of(request.headers.get("user-agent", "")),
         early if _HANDLE.fullmatch(early) else handle(),
         None,

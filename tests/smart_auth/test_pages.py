@@ -2,6 +2,7 @@
 
 import asyncio
 import html
+import time
 
 import pyotp
 import pytest
@@ -11,7 +12,7 @@ from starlette.applications import Starlette
 from fhir_server.storage.sqlite.auth import SqliteAuthStore
 from smart_auth import attempts, passwords, sessions
 from smart_auth.model import Grant, LaunchContext, hashed
-from smart_auth.pages.routes import PAGES, routes
+from smart_auth.pages.routes import AT_ONCE, PAGES, routes
 from smart_auth.pages.visit import device_of
 from tests.smart_auth.browsing import BACK, PASSWORD, SCOPE, Browser, Clock, app, composed, landed, person, request
 
@@ -335,6 +336,25 @@ async def test_many_guesses_at_once_are_not_all_judged(parts, monkeypatch):
         ]
     )
     assert len(judged) <= 6
+
+
+async def test_a_flood_of_logins_does_not_take_the_memory(parts, monkeypatch):
+    busy, most = [], []
+
+    def slow(_user, _given):
+        busy.append(1)
+        most.append(len(busy))
+        time.sleep(0.01)
+        busy.pop()
+        return False
+
+    monkeypatch.setattr(passwords, "matches", slow)
+    browser = another(parts)
+    page = await browser.page("/auth/login")
+    names = [f"user-{number}" for number in range(20)]
+    await asyncio.gather(*[browser.post(page, username=name, password="w", action="login") for name in names])
+    assert len(most) == 20
+    assert max(most) <= AT_ONCE
 
 
 async def test_a_weaker_hash_is_renewed_at_login(browser, store):

@@ -1,6 +1,7 @@
 """The pages as the application serves them, between its layers: with the store of resources, access, audit and CORS."""
 
 import time
+from ipaddress import ip_network
 
 import pytest
 
@@ -106,6 +107,18 @@ async def test_a_wrong_password_is_in_the_audit(browser, hospital):
     answer = await hospital.get("AuditEvent?outcome=4&_count=2", admin)
     assert "bad_credentials" in answer.text
     assert "typed as a name" not in answer.text
+
+
+async def test_behind_a_trusted_proxy_the_address_is_the_clients(tmp_path):
+    settings = Settings(
+        data_dir=tmp_path, public_url="https://fhir.example.org", trusted_proxies=(ip_network("127.0.0.0/8"),)
+    )
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        browser = Browser(app)
+        browser.client.headers["X-Forwarded-For"] = "192.0.2.9"
+        await browser.sign_in("", "nobody", "wrong")
+        assert app.state.auth.store.failures("address:192.0.2.9")[0] == 1
 
 
 @pytest.mark.parametrize(
