@@ -1,12 +1,15 @@
 """What the authorization server says about itself, and where scripts of other origins may call it."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+from smart_auth.oauth.endpoints import routes
 from smart_auth.scopes import parse
 from tests.smart_auth.apps import BASE, PUBLIC
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.anyio
 
 STANDALONE = {
@@ -71,3 +74,14 @@ async def test_the_jwks_has_public_keys_of_both_kinds_and_may_be_kept_for_minute
 
 async def test_the_style_is_json(world):
     assert (await world.http.get("/auth/smart-style.json")).json()["color_background"].startswith("#")
+
+
+async def test_the_page_for_developers_lists_every_endpoint_with_its_methods(world):
+    text = (ROOT / "docs" / "apps.md").read_text(encoding="utf-8")
+    listed = {
+        (method.strip(), path)
+        for methods, path in re.findall(r"^\| ([A-Z, ]+) `(/auth/[^`]+)` \|", text, re.MULTILINE)
+        for method in methods.split(",")
+    }
+    served = {(method, route.path) for route in routes(world.parts) for method in route.methods - {"HEAD"}}
+    assert listed == {(method, path) for method, path in served if path.startswith("/auth/")}
