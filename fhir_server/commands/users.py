@@ -1,4 +1,4 @@
-"""`fhir-server user add | list | disable | enable | passwd | assign`: people who can sign in."""
+"""`fhir-server user add | list | disable | enable | passwd | second-factor | assign`: people who can sign in."""
 
 import asyncio
 import json
@@ -82,8 +82,8 @@ def show(as_json: AsJson = False, data_dir: DataDir = None) -> None:
 def disable(name: Name, as_json: AsJson = False, data_dir: DataDir = None) -> None:
     """Let a user in no more: sessions end and grants are revoked, within a second everywhere."""
     with desk(data_dir, as_json=as_json) as here:
-        user = replace(here.user(name), disabled=True)
-        here.store.put_user(user)
+        user = here.user(name)
+        here.store.change_user(user.name, lambda known: replace(known, disabled=True))
         _sign_out(here, user)
         revoked = here.store.revoke([grant.id for grant in here.store.grants(user.name)])
         here.answer({**_told(user), "disabled": True, "revoked": revoked}, f"user {user.name} disabled")
@@ -93,8 +93,8 @@ def disable(name: Name, as_json: AsJson = False, data_dir: DataDir = None) -> No
 def enable(name: Name, as_json: AsJson = False, data_dir: DataDir = None) -> None:
     """Let a disabled user in again; failed logins are forgotten."""
     with desk(data_dir, as_json=as_json) as here:
-        user = replace(here.user(name), disabled=False)
-        here.store.put_user(user)
+        user = here.user(name)
+        here.store.change_user(user.name, lambda known: replace(known, disabled=False))
         _forgive(here, user)
         here.answer({**_told(user), "disabled": False}, f"user {user.name} enabled")
 
@@ -112,11 +112,33 @@ def passwd(
     with desk(data_dir, as_json=as_json) as here:
         user = here.user(name)
         password = _password(here, name, from_stdin_wanted=password_stdin, generate=generate)
-        here.store.put_user(replace(user, password=passwords.hash_password(password), must_change=must_change))
+        kept = passwords.hash_password(password)
+        here.store.change_user(user.name, lambda known: replace(known, password=kept, must_change=must_change))
         _sign_out(here, user)
         _forgive(here, user)
         told: dict[str, Any] = {"username": user.name} | ({"password": password} if generate else {})
         here.answer(told, f"the password of {user.name} is changed", *_secret("password", password, generate))
+
+
+@users.command("second-factor")
+def second_factor(
+    name: Name,
+    off: Annotated[bool, typer.Option("--off", help="Ask for none any more.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Give a user a new second factor and ten recovery codes, printed once; what they had is good no more. Sessions end."""
+    with desk(data_dir, as_json=as_json) as here:
+        user = here.user(name)
+        secret = "" if off else passwords.totp_secret()
+        codes, kept = ((), ()) if off else passwords.recovery_codes()
+        here.store.change_user(user.name, lambda known: replace(known, totp=secret, recovery=kept))
+        _sign_out(here, user)
+        told: dict[str, Any] = {"username": user.name}
+        told |= {} if off else {"totpSecret": secret, "recoveryCodes": list(codes)}
+        uri = "" if off else passwords.totp_uri(secret, user.name, here.settings.public)
+        changed = f"the second factor of {user.name} is {'off' if off else 'new'}"
+        here.answer(told, changed, *_secret("TOTP", uri, not off), *codes)
 
 
 @users.command("assign")

@@ -298,6 +298,19 @@ def test_another_password_ends_sessions_and_forgives_failures(told, store):
     assert told("user", "passwd", "jane", "--password-stdin", stdin="mellow giraffe 19") == {"username": "Jane"}
 
 
+def test_a_second_factor_is_given_with_recovery_codes_and_taken(told, store):
+    told("user", "add", "jane", "--role", "nurse", "--generate")
+    store.put_session("cookie", Session("jane", 0, 0, "x", "c", 0))
+    found = told("user", "second-factor", "jane")
+    assert len(found["recoveryCodes"]) == 10
+    assert store.session("cookie") is None
+    user = store.user("jane")
+    assert user.totp == found["totpSecret"]
+    assert passwords.use_recovery(store, user, found["recoveryCodes"][9], 0)
+    assert told("user", "second-factor", "jane", "--off") == {"username": "jane"}
+    assert (store.user("jane").totp, store.user("jane").recovery) == ("", ())
+
+
 def test_user_assign_writes_a_care_team_once(told, folder):
     told(
         "user",
