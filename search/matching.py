@@ -23,6 +23,7 @@ from search.query import (
     HasId,
     HierarchyTest,
     InCompartment,
+    InCompartments,
     LastUpdated,
     Match,
     MemberTest,
@@ -46,7 +47,6 @@ from search.query import (
     TokenTest,
     UnlikeTest,
     UriTest,
-    Within,
     WordsTest,
 )
 from search.types import date, words
@@ -72,6 +72,10 @@ def matches(node: Node, entries: Entries, key: ResourceKey, updated: int) -> boo
             return date.within(updated, updated, test)
         case InCompartment(owner):
             return owner in entries.compartments
+        case InCompartments(owners) if key.type == owners.type:
+            return key.id in owners.ids
+        case InCompartments(owners):
+            return any(one.type == owners.type and one.id in owners.ids for one in entries.compartments)
         case Present(parameter):
             return _present(parameter, entries)
         case Match(parameter, CompositeTest(parts)):
@@ -88,7 +92,7 @@ def matches(node: Node, entries: Entries, key: ResourceKey, updated: int) -> boo
                 for entry in _candidates(test, entries)
                 if entry.parameter in _rows(parameter)
             )
-        case Chain() | Reverse() | OwnedBy() | Released() | Within() | EveryTarget():
+        case Chain() | Reverse() | OwnedBy() | Released() | EveryTarget():
             raise FhirError(
                 400,
                 "not-supported",

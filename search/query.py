@@ -307,12 +307,19 @@ class Released:
     """Patients may see the resource, as far as its status tells (access rules only)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Within:
-    """The resource is in the compartment of a live resource of type `owner` that satisfies `where` (access rules only)."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Owners:
+    """Many resources of one type, by id. Two are the same only when they are one object, so that stores can keep what they make of it."""
 
-    owner: str
-    where: "Node"
+    type: str
+    ids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class InCompartments:
+    """The resource is one of the owners, or, of another type, in the compartment of one of them (access rules only)."""
+
+    owners: Owners
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +348,7 @@ Node = (
     | InCompartment
     | OwnedBy
     | Released
-    | Within
+    | InCompartments
     | EveryTarget
 )
 

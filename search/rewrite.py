@@ -23,6 +23,7 @@ from search.query import (
     HasId,
     HierarchyTest,
     InCompartment,
+    InCompartments,
     LastUpdated,
     Match,
     Node,
@@ -34,7 +35,6 @@ from search.query import (
     Query,
     Released,
     Reverse,
-    Within,
 )
 
 _FEW: Final = 8
@@ -63,7 +63,7 @@ def _is_plain(node: Node) -> bool:
     match node:
         case Match(parameter) | Present(parameter):
             return parameter.type != "composite"
-        case InCompartment() | OwnedBy() | LastUpdated() | Released():
+        case InCompartment() | InCompartments() | OwnedBy() | LastUpdated() | Released():
             return True
     return False
 
@@ -214,7 +214,7 @@ def _folded(node: Node) -> Node:
             return _joined(Or, _spread(Or, [part for part in parts if not isinstance(part, Nothing)]), node)
         case Not():
             return _cancelled(node)
-        case Chain(where=Nothing()) | Reverse(where=Nothing()) | Within(where=Nothing()) | HasId(ids=()):
+        case Chain(where=Nothing()) | Reverse(where=Nothing()) | HasId(ids=()):
             return Nothing()
     return node
 
@@ -243,7 +243,7 @@ def _bottom_up(node: Node, change: Callable[[Node], Node]) -> Node:
         case Chain(where=where, visible=visible):
             inner, seen = _bottom_up(where, change), _bottom_up(visible, change)
             node = node if inner is where and seen is visible else replace(node, where=inner, visible=seen)
-        case Reverse(where=where) | Within(where=where):
+        case Reverse(where=where):
             inner = _bottom_up(where, change)
             node = node if inner is where else replace(node, where=inner)
         case EveryTarget(visible=targets):

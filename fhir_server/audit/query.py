@@ -10,7 +10,7 @@ Specification: https://hl7.org/fhir/R4/auditevent.html#search
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from search.query import (
     DateTest,
     HasId,
     InCompartment,
+    InCompartments,
     LastUpdated,
     Match,
     Node,
@@ -36,7 +37,6 @@ from search.query import (
     Released,
     StringTest,
     TokenTest,
-    Within,
 )
 
 PARAMETERS = ("_id", "_lastUpdated", "action", "agent", "agent-name", "date", "entity", "outcome", "patient", "subtype")
@@ -114,7 +114,8 @@ def _owners(node: Node) -> Iterator[str]:
                 yield from _owners(part)
         case InCompartment(owner) if owner.type == "Patient":
             yield owner.id
-        case Within():
+        case InCompartments(owners) if owners.type == "Patient":
+            yield from owners.ids
             yield ""
 
 
@@ -184,8 +185,9 @@ def _named(code: str, test: ReferenceTest, sql: _Sql) -> str:
     return f"(seq IN (SELECT seq FROM entity WHERE name IN ({sql.of(names)})) OR {_of_patients(patients, sql)})"  # noqa: S608
 
 
-def _of_patients(names: Sequence[str], sql: _Sql) -> str:
-    return f"seq IN (SELECT seq FROM patient WHERE name IN ({sql.of(names)}))"  # noqa: S608
+def _of_patients(names: Collection[str], sql: _Sql) -> str:
+    sql.values.append(msgspec.json.encode(sorted(names)).decode())
+    return "seq IN (SELECT seq FROM patient WHERE name IN (SELECT value FROM json_each(?)))"
 
 
 def _moment(test: DateTest, sql: _Sql) -> str:
@@ -217,6 +219,8 @@ def _permitted(node: Node, sql: _Sql) -> str:
             return f"({' OR '.join([_permitted(part, sql) for part in parts])})"
         case InCompartment(owner) if owner.type == "Patient":
             return _of_patients((owner.id,), sql)
+        case InCompartments(owners) if owners.type == "Patient":
+            return _of_patients(owners.ids, sql)
         case Not(Match(parameter=parameter)) if parameter.code in _LABELS:
             return "1"  # records bear no labels
         case OwnedBy(organizations, unowned):

@@ -143,7 +143,9 @@ def _worth(scope: Scope, status: int) -> bool:
 
 def _broken(scope: Scope) -> tuple[str, ...]:
     request = scope.get("fhir_request")
-    return request.access.facts.broken if isinstance(request, FhirRequest) and request.access is not None else ()
+    if not isinstance(request, FhirRequest) or request.access is None:
+        return ()
+    return tuple(sorted(request.access.facts.broken.ids))
 
 
 def _keys(scope: Scope, shape: str, pairs: list[tuple[str, str]]) -> Iterator[str]:

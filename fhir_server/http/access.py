@@ -10,7 +10,7 @@ Specification: https://www.rfc-editor.org/rfc/rfc6750, https://www.rfc-editor.or
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import Any, Final
@@ -21,25 +21,46 @@ from fhir_server.interactions.guarded import GuardedStore
 from fhir_server.interactions.service import Service
 from resources.errors import FhirError
 from resources.json_format import decode
+from resources.model import ResourceKey
 from resources.references import parse
 from search.narrowing import EVERYTHING
-from search.query import Match, Query, ReferenceTest
+from search.query import HasId, Match, Node, Nothing, Owners, Query, ReferenceTest
+from search.rewrite import rewrite
 from search.values import ValueContext
 from smart_auth import scopes
 from smart_auth.access.decisions import Access
-from smart_auth.access.facts import MINUTE, Facts, Rules
+from smart_auth.access.facts import MINUTE, PATIENT, Facts, Rules
 from smart_auth.access.reaches import key_of
+from smart_auth.access.reaches import patients as patients_of
 from smart_auth.break_glass import opened
 from smart_auth.model import Principal
 from smart_auth.parts import AuthParts
-from smart_auth.roles import BREAKING_GLASS, RoleFault, Roles, roles_with
+from smart_auth.roles import BREAKING_GLASS, Reach, RoleFault, Roles, roles_with
 from smart_auth.tokens import TokenFault
 
 EDITED: Final = "roles"
 """The setting of the authorization store that holds edited roles."""
 _KEPT: Final = 10_000
 _ROLES: Final = 50
-_CARING: Final = frozenset({"assigned", "ward", "ordered"})
+_PATIENTS: Final = 20_000
+"""So many patients one reach reaches at most."""
+_ABOUT_PATIENTS: Final[frozenset[Reach]] = frozenset({"assigned", "ward", "ordered", "self"})
+_TELLING: Final = frozenset(
+    {
+        "Appointment",
+        "CareTeam",
+        "Consent",
+        "Encounter",
+        "Location",
+        "Patient",
+        "PractitionerRole",
+        "RelatedPerson",
+        "ServiceRequest",
+        "Task",
+    }
+)
+"""Types that tell who looks after whom."""
+NOTHING: Final = Facts(0)
 _SAID: Final = {
     "invalid": "the access token is not one of this server",
     "expired": "the access token has expired",
@@ -51,11 +72,11 @@ _log = structlog.get_logger("fhir_server.access")
 
 @dataclass(slots=True)
 class Admitted:
-    """A principal with their decisions, and the service as they may use it; looked at in `second`."""
+    """A principal with their decisions, and the service as they may use it. `moment`: the second of the last look, and the writes known then."""
 
     access: Access
     service: Service
-    second: int
+    moment: tuple[int, int]
 
 
 class Gate:
@@ -69,6 +90,7 @@ class Gate:
         self._epoch = -1
         self._edited: Any = None
         self._second = -1
+        self._writes = 0
 
     async def admit(self, authorization: Sequence[str]) -> Admitted:
         """What the bearer of the token may do. Raises FhirError 401."""
@@ -76,25 +98,29 @@ class Gate:
 
     async def admitted(self, principal: Principal) -> Admitted:
         """What the principal may do."""
-        second = int(time.monotonic())
+        moment = int(time.monotonic()), self._writes
         found = self._admitted.get(principal)
-        if found is not None and found.second == second:
+        if found is not None and found.moment == moment:
             return found
-        rules = self._current_rules(second)
-        facts = await self._facts(principal, rules)
+        rules = self._current_rules(moment[0])
+        facts = await self._facts(principal, rules, NOTHING if found is None else found.access.facts)
         if found is not None and found.access.rules is rules and found.access.facts == facts:
-            found.second = second
+            found.moment = moment
             return found
         try:
             granted = scopes.parse(principal.scope)
         except scopes.ScopeFault:
             raise _refused("invalid") from None
         access = Access(principal, granted, rules, facts)
-        store = GuardedStore(self._service.store, access, self._service.preparer)
+        store = GuardedStore(self._service.store, access, self._service.preparer, self._committed)
         if len(self._admitted) >= _KEPT:
             self._admitted.clear()
-        admitted = self._admitted[principal] = Admitted(access, replace(self._service, store=store), second)
+        admitted = self._admitted[principal] = Admitted(access, replace(self._service, store=store), moment)
         return admitted
+
+    def _committed(self, keys: Iterable[ResourceKey]) -> None:
+        """What was written here may change who looks after whom: it counts at once, what other processes write within a second."""
+        self._writes += any(key.type in _TELLING for key in keys)
 
     def _principal(self, authorization: Sequence[str]) -> Principal:
         if not authorization:
@@ -132,18 +158,31 @@ class Gate:
         service = self._service
         return ValueContext(now, UTC, (service.base, *service.aliases), service.preparer.extractor.datatypes)
 
-    async def _facts(self, principal: Principal, rules: Rules) -> Facts:
-        """What the stores say of the principal now."""
+    async def _facts(self, principal: Principal, rules: Rules, known: Facts) -> Facts:
+        """What the stores say of the principal now; `known`: what they said last, parts of which are kept where they are the same."""
         facts = Facts(self._service.now() // MINUTE * MINUTE)
         if not principal.user:
             return facts
-        permissions = [one for role in principal.roles for one in rules.roles.get(role, ())]
-        if principal.fhir_user.startswith("Practitioner/") and any(one.reach in _CARING for one in permissions):
+        reaches = {one.reach for role in principal.roles for one in rules.roles.get(role, ())} & _ABOUT_PATIENTS
+        if principal.fhir_user.startswith("Practitioner/") and reaches:
             facts = await self._practice(principal, facts)
+        patients = []
+        for reach in sorted(reaches):
+            ids = await self._patients(patients_of(reach, principal, facts, rules))
+            patients.append((reach, _same(ids, known.reached(reach))))
+        broken: frozenset[str] = frozenset()
         if not BREAKING_GLASS.isdisjoint(principal.roles):
             broken = opened(self._parts.store, principal.user, self._parts.now())
-            facts = replace(facts, broken=tuple(sorted(broken)))
-        return facts
+        return replace(facts, patients=tuple(patients), broken=_same(broken, known.broken))
+
+    async def _patients(self, wanted: Node) -> frozenset[str]:
+        """The ids of the patients who satisfy the node."""
+        if isinstance(wanted, Nothing):
+            return frozenset()
+        if isinstance(wanted, HasId):
+            return frozenset(wanted.ids)
+        query = rewrite(Query(PATIENT, wanted, count=_PATIENTS), EVERYTHING)
+        return frozenset(key.id for key in await self._service.store.keys(query, EVERYTHING, _PATIENTS))
 
     async def _practice(self, principal: Principal, facts: Facts) -> Facts:
         """The PractitionerRoles that are in force, and their locations."""
@@ -165,6 +204,11 @@ class Gate:
             if found is not None and found.type == "Location":
                 locations.add(found)
         return replace(facts, roles=tuple(sorted(key for key, _ in held)), locations=tuple(sorted(locations)))
+
+
+def _same(ids: frozenset[str], known: Owners) -> Owners:
+    """These patients: the same object as before when they are the same."""
+    return known if ids == known.ids else Owners(PATIENT, ids)
 
 
 def _roles(edited: Any) -> Roles:

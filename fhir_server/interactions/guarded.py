@@ -11,6 +11,7 @@ Specification: https://hl7.org/fhir/R4/http.html#Status-Codes, https://hl7.org/f
 """
 
 import asyncio
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from fhir_server.interactions.conditions import RETRIES, contended
@@ -42,11 +43,12 @@ from smart_auth.access.redaction import PERSONAL, PRIVATE, redacted
 
 @dataclass(frozen=True, slots=True)
 class GuardedStore:
-    """See `fhir_server.storage.port.ResourceStore`; `inner` is the store, `access` who uses it."""
+    """See `fhir_server.storage.port.ResourceStore`; `inner` is the store, `access` who uses it. `committed` hears of what was written."""
 
     inner: ResourceStore
     access: Access
     preparer: Preparer
+    committed: Callable[[Iterable[ResourceKey]], None]
     own: Narrowing = field(init=False)
     deciding: Deciding = field(init=False)
 
@@ -83,6 +85,11 @@ class GuardedStore:
             self._require_public(one)
         page = await self.inner.search(query, narrowing)
         return replace(page, rows=self._rows(page.rows, narrowing))
+
+    async def keys(self, query: Query, narrowing: Narrowing, limit: int) -> frozenset[ResourceKey]:
+        """See the port."""
+        self._require_public(query)
+        return await self.inner.keys(query, self._narrowed(narrowing), limit)
 
     async def everything(self, query: EverythingQuery, narrowing: Narrowing) -> Collected:
         """See the port."""
@@ -172,10 +179,13 @@ class GuardedStore:
             if unit.writes and not decided.unit.writes:
                 return decided.outcome(())
             try:
-                return decided.outcome(await self.inner.commit(decided.unit))
+                done = await self.inner.commit(decided.unit)
             except Conflict as conflict:
                 if conflict.reason not in ("version", "exists") or conflict.key not in decided.pinned:
                     raise
+            else:
+                self.committed(write.key for write in decided.unit.writes)
+                return decided.outcome(done)
             await asyncio.sleep(0.002 * turn)
         raise contended()
 

@@ -225,6 +225,9 @@ class ResourceStore(Protocol):
     async def search(self, query: Query, narrowing: Narrowing) -> Page:
         """A page of matches (all inside the narrowing, and so are includes, chains and counts)."""
 
+    async def keys(self, query: Query, narrowing: Narrowing, limit: int) -> frozenset[ResourceKey]:
+        """The keys of what a search of one type finds, at most `limit` of them, in no order."""
+
     async def everything(self, query: EverythingQuery, narrowing: Narrowing) -> Collected:
         """A page of the owner's compartment and what its members refer to, without any other patient's data."""
 

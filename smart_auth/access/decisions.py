@@ -20,9 +20,9 @@ from typing import Final, Literal
 
 from resources.model import ResourceKey
 from search.narrowing import Narrowing
-from search.query import All, And, EveryTarget, HasId, InCompartment, Node, Not, Nothing, Released
-from smart_auth.access.facts import Facts, Rules
-from smart_auth.access.reaches import PATIENT, both, condition, either, key_of, members, owned, paid, patients
+from search.query import All, EveryTarget, HasId, InCompartment, Node, Not, Nothing, Owners, Released
+from smart_auth.access.facts import PATIENT, Facts, Rules
+from smart_auth.access.reaches import both, condition, either, key_of, members, owned, paid
 from smart_auth.model import Principal
 from smart_auth.roles import BREAKING_GLASS, DIRECTORY, Permission
 from smart_auth.roles import PATIENT as PATIENT_ROLE
@@ -43,12 +43,11 @@ VERY_RESTRICTED: Final = "http://terminology.hl7.org/CodeSystem/v3-Confidentiali
 class Alternative:
     """One way in which a letter reaches a type: resources that satisfy `node`.
 
-    `owners`: what every patient must satisfy in whose compartment a resource is before and after it is written; None: anything. `myself`: it
-    must be written by the principal as themselves. `directory`: only by the rule for directory types.
+    `owners`: the patients of whom a resource may be before and after it is written, all of them; None: anybody. `myself`: it must be written by the principal as themselves. `directory`: only by the rule for directory types.
     """
 
     node: Node
-    owners: Node | None = None
+    owners: Owners | None = None
     myself: bool = False
     directory: bool = False
 
@@ -177,12 +176,12 @@ class Access:
 
     def _patient(self, kind: str, letter: str) -> Iterator[Alternative]:
         who = self.principal
-        if not who.patient:
+        if not who.patient or not (who.user or who.operator):
             return
         if kind in DIRECTORY:
             yield from self._directory(letter)
             return
-        here = HasId((who.patient,))
+        here = Owners(PATIENT, frozenset({who.patient}))
         if who.operator:
             yield Alternative(both(self._members(kind, here), self._released(kind)), here)
             return
@@ -190,16 +189,8 @@ class Access:
             matching = condition(self.rules, kind, permission.query, self.facts.now)
             if role != PATIENT_ROLE:
                 yield Alternative(both(self._members(kind, here), owned(who), matching), here)
-            elif (mine := self._own_context(here)) is not None:
-                shown = both(self._members(kind, mine), self._released(kind), matching)
-                yield Alternative(shown, mine, myself=True)
-
-    def _own_context(self, here: HasId) -> Node | None:
-        """The patient in context as far as they are the principal, or somebody whose related person the principal is."""
-        own = patients("self", self.principal, self.facts, self.rules)
-        if own == here:
-            return here
-        return None if isinstance(own, HasId | Nothing) else And((here, own))
+            elif who.patient in self.facts.reached("self").ids:
+                yield Alternative(both(self._members(kind, here), self._released(kind), matching), here, myself=True)
 
     def _user(self, kind: str, letter: str) -> Iterator[Alternative]:
         if self.principal.operator:
@@ -234,7 +225,7 @@ class Access:
 
     def _permitted(self, role: str, permission: Permission, kind: str) -> Alternative:
         matching = condition(self.rules, kind, permission.query, self.facts.now)
-        where: Node | None = None
+        owners: Owners | None = None
         match permission.reach:
             case "any":
                 node: Node = All()
@@ -245,33 +236,31 @@ class Access:
             case "self" if self.principal.fhir_user.startswith("Practitioner"):
                 node = InCompartment(key_of(self.principal.fhir_user))
             case reach:
-                where = patients(reach, self.principal, self.facts, self.rules)
-                node = self._members(kind, where)
+                owners = self.facts.reached(reach)
+                node = self._members(kind, owners)
                 if reach != "self":
                     node = both(node, owned(self.principal), self._consented(kind))
         if role == PATIENT_ROLE:
-            return Alternative(both(node, self._released(kind), matching), where, myself=True)
-        return Alternative(both(node, matching), where)
+            return Alternative(both(node, self._released(kind), matching), owners, myself=True)
+        return Alternative(both(node, matching), owners)
 
     def _emergency(self, kind: str, letter: str) -> Iterator[Alternative]:
         """What is open for a while: patients whom the person looks at in an emergency, as far as the role goes."""
-        if not self.facts.broken:
-            return
-        here = HasId(self.facts.broken)
+        here = self.facts.broken
         for role, permission in self._permitting(kind, letter):
-            if role in BREAKING_GLASS and permission.reach not in ("any", "payer"):
+            if here.ids and role in BREAKING_GLASS and permission.reach not in ("any", "payer"):
                 matching = condition(self.rules, kind, permission.query, self.facts.now)
                 open_ = both(self._members(kind, here), Not(self._labelled(kind, VERY_RESTRICTED)), matching)
                 yield Alternative(open_, here)
 
     # ---- patients
 
-    def _members(self, kind: str, where: Node) -> Node:
+    def _members(self, kind: str, owners: Owners) -> Node:
         """What of the type is about the patients; Provenance as far as all that it is about may be read."""
-        if isinstance(where, Nothing) or kind in _SHARED:
+        if not owners.ids or kind in _SHARED:
             return Nothing()
         if kind != _PROVENANCE:
-            return members(kind, where)
+            return members(kind, owners)
         parameter = self.rules.registry.find(kind, "target")
         if parameter is None:
             return Nothing()
@@ -294,6 +283,4 @@ class Access:
 
     def _consented(self, kind: str) -> Node:
         """Not about patients whose Consent keeps the principal out."""
-        if not self.facts.forbidden:
-            return All()
-        return Not(self._members(kind, HasId(self.facts.forbidden)))
+        return Not(members(kind, self.facts.forbidden)) if self.facts.forbidden.ids else All()

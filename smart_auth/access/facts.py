@@ -5,15 +5,19 @@ Whoever asks reads facts at most once a second; decisions are pure functions of 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from resources.model import ResourceKey
 from search.limits import SearchLimits
 from search.parameters import Registry
+from search.query import Owners
 from search.values import ValueContext
 from smart_auth.options import SmartOptions
-from smart_auth.roles import ROLES, Roles
+from smart_auth.roles import ROLES, Reach, Roles
 
-MINUTE = 60_000_000
+PATIENT: Final = "Patient"
+NOBODY: Final = Owners(PATIENT, frozenset())
+MINUTE: Final = 60_000_000
 """Windows of time are taken to the minute (in microseconds), so that decisions can be kept."""
 
 
@@ -33,12 +37,17 @@ class Rules:
 class Facts:
     """What the stores say of a principal. `now` in microseconds, to the minute.
 
-    `roles`: the PractitionerRoles of a practitioner; `locations`: where these are; `broken`: ids of the patients whom they may see in an
-    emergency; `forbidden`: ids of the patients whose Consent keeps them out.
+    `roles`: the PractitionerRoles of a practitioner; `locations`: where these are; `patients`: whom the reaches that are about patients
+    reach; `broken`: patients whom they may see in an emergency; `forbidden`: patients whose Consent keeps them out.
     """
 
     now: int
     roles: tuple[ResourceKey, ...] = ()
     locations: tuple[ResourceKey, ...] = ()
-    broken: tuple[str, ...] = ()
-    forbidden: tuple[str, ...] = ()
+    patients: tuple[tuple[Reach, Owners], ...] = ()
+    broken: Owners = NOBODY
+    forbidden: Owners = NOBODY
+
+    def reached(self, reach: Reach) -> Owners:
+        """The patients of a reach."""
+        return next((owners for one, owners in self.patients if one == reach), NOBODY)

@@ -21,20 +21,20 @@ from search.query import (
     HasId,
     HierarchyTest,
     InCompartment,
+    InCompartments,
     Match,
     Node,
     Nothing,
     Or,
     OwnedBy,
+    Owners,
     ReferenceTest,
     Reverse,
-    Within,
 )
-from smart_auth.access.facts import Facts, Rules
+from smart_auth.access.facts import PATIENT, Facts, Rules
 from smart_auth.model import Principal
 from smart_auth.roles import Reach
 
-PATIENT: Final = "Patient"
 _OPEN: Final = ("status", "arrived,triaged,in-progress,onleave")
 _OVER: Final = ("date", "eb9999-12-31")
 _BOOKED: Final = ("status", "proposed,pending,booked,arrived,fulfilled,checked-in,waitlist")
@@ -93,7 +93,7 @@ def key_of(reference: str) -> ResourceKey:
 
 
 def patients(reach: Reach, principal: Principal, facts: Facts, rules: Rules) -> Node:
-    """The node on Patient of those whom a reach is about; Nothing for a reach that is about no patients."""
+    """The search for the patients whom a reach is about; Nothing for a reach that is about none."""
     match reach:
         case "assigned":
             return _assigned(principal, facts, rules)
@@ -107,17 +107,14 @@ def patients(reach: Reach, principal: Principal, facts: Facts, rules: Rules) -> 
             return Nothing()
 
 
-def members(kind: str, where: Node) -> Node:
-    """The node on `kind` of what is in the compartment of patients for whom `where` holds."""
-    match where:
-        case _ if kind == PATIENT:
-            return where
-        case Nothing():
-            return where
-        case HasId((name,)):
-            return InCompartment(ResourceKey(PATIENT, name))
-        case _:
-            return Within(PATIENT, where)
+def members(kind: str, owners: Owners) -> Node:
+    """What of the type is about the patients."""
+    if not owners.ids:
+        return Nothing()
+    if len(owners.ids) > 1:
+        return InCompartments(owners)
+    (name,) = owners.ids
+    return HasId((name,)) if kind == PATIENT else InCompartment(ResourceKey(PATIENT, name))
 
 
 def paid(kind: str, principal: Principal, rules: Rules) -> Node:

@@ -14,9 +14,9 @@ from resources.model import ResourceKey
 from search.entries import Entries
 from search.matching import matches
 from search.parameters import Parameter
-from search.query import And, Chain, EveryTarget, Node, Not, Or, OwnedBy, Released, Reverse, Within
+from search.query import And, Chain, EveryTarget, Node, Not, Or, OwnedBy, Released, Reverse
 from smart_auth.access.decisions import Access, Alternative
-from smart_auth.access.reaches import PATIENT
+from smart_auth.access.facts import PATIENT
 
 AUTHORS: Final = {
     "AppointmentResponse": "actor",
@@ -58,7 +58,7 @@ async def _fits(way: Alternative, access: Access, content: Content, ask: Ask) ->
         return False
     if way.owners is not None:
         owners = frozenset(key.id for key in content.entries.compartments if key.type == PATIENT)
-        if owners and await ask(PATIENT, way.owners, owners) != owners:
+        if not owners <= way.owners.ids:
             return False
     return await satisfies(way.node, content, ask)
 
@@ -87,9 +87,6 @@ async def satisfies(node: Node, content: Content, ask: Ask) -> bool:
             )
         case Released():
             return content.released
-        case Within(owner, where):
-            owners = frozenset(key.id for key in content.entries.compartments if key.type == owner)
-            return bool(owners) and bool(await ask(owner, where, owners))
         case EveryTarget():
             return await _all_seen(node, content, ask)
         case Chain(parameter, target, where):

@@ -168,6 +168,8 @@ EVERYBODYS = [
         "url": "http://example.org/values",
     },
 ]
+WORLD = {(one["resourceType"], one["id"]) for one in [*EVERYBODYS, *of_each("anne"), *of_each("bert")]}
+"""(type, id) of everything there is."""
 PEOPLE = (
     User("dora", ("doctor",), fhir_user="Practitioner/dora"),
     User("nora", ("nurse",), fhir_user="Practitioner/nora"),
@@ -228,7 +230,9 @@ class Hospital:
             assert answer.status_code == 200, answer.text
             body = answer.json()
             found |= {
-                entry["resource"]["id"] for entry in body.get("entry", ()) if entry.get("search", {}).get("mode") != "outcome"
+                entry["resource"]["id"]
+                for entry in body.get("entry", ())
+                if entry.get("search", {}).get("mode") != "outcome"
             }
             following = [link["url"] for link in body["link"] if link["relation"] == "next"]
             if not following:

@@ -10,6 +10,7 @@ from search.query import (
     EveryTarget,
     HasId,
     InCompartment,
+    InCompartments,
     LastUpdated,
     Match,
     Not,
@@ -27,7 +28,6 @@ from search.query import (
     TokenTest,
     UnlikeTest,
     UriTest,
-    Within,
 )
 
 
@@ -77,8 +77,8 @@ def show_node(node):
             return f"owned({','.join(map(str, organizations))}{' or unowned' if unowned else ''})"
         case Released():
             return "released"
-        case Within(owner, where):
-            return f"within({owner}, {show_node(where)})"
+        case InCompartments(owners):
+            return f"in({', '.join(f'{owners.type}/{one}' for one in sorted(owners.ids))})"
         case EveryTarget(parameter, visible):
             return f"every({parameter.code}, {'; '.join(f'{name} {show_node(one)}' for name, one in visible)})"
 

@@ -18,15 +18,16 @@ from search.query import (
     EveryTarget,
     HasId,
     InCompartment,
+    InCompartments,
     LastUpdated,
     Not,
     Nothing,
     Or,
     OwnedBy,
+    Owners,
     Present,
     Released,
     Reverse,
-    Within,
 )
 from search.values import ValueContext
 
@@ -90,6 +91,9 @@ def holds(node, entries=ENTRIES):
         ("last updated before", LastUpdated(DateTest("lt", 1_000, 1_000)), False),
         ("a compartment", InCompartment(PATIENT), True),
         ("another compartment", InCompartment(ResourceKey("Patient", "q")), False),
+        ("one of some compartments", InCompartments(Owners("Patient", frozenset({"p", "z"}))), True),
+        ("none of some compartments", InCompartments(Owners("Patient", frozenset({"z"}))), False),
+        ("one of some itself", InCompartments(Owners("Observation", frozenset({"o"}))), True),
         ("a reference", find(SUBJECT, "Patient/p"), True),
         ("a bare id", find(SUBJECT, "p"), True),
         ("a narrower parameter", find(OF_PATIENT, "p"), True),
@@ -121,7 +125,6 @@ def test_a_narrower_parameter_skips_other_targets():
         Reverse("Observation", SUBJECT, All()),
         OwnedBy((PATIENT,)),
         Released(),
-        Within("Patient", All()),
         EveryTarget(SUBJECT, ()),
     ],
 )

@@ -4,6 +4,7 @@ Rules: a number never changes once committed, so what a reader has seen may be k
 published to the shared dictionaries only after its commit.
 """
 
+import json
 import sqlite3
 import time
 from collections import OrderedDict
@@ -13,6 +14,7 @@ from typing import Final
 from resources.errors import FhirError
 from resources.model import ResourceKey
 from search.dialects.sqlite.layout import NO_TERM, spaced
+from search.query import Owners
 
 _KEPT_RIDS: Final = 100_000
 _KEPT_TERMS: Final = 100_000
@@ -21,6 +23,7 @@ EVERY_SYSTEM: Final = ""
 """Asks for every hierarchy there is."""
 _MISSING: Final = -(1 << 62)
 """A number that no row has, nor has its negative (contained resources' entries)."""
+_KEPT_OWNERS: Final = 1000
 _KEPT_ESTIMATES: Final = 10_000
 _ESTIMATE_SECONDS: Final = 5.0
 
@@ -45,6 +48,7 @@ class Numbers:
         self.wordings: dict[tuple[str, int, str], int] = {}
         self.removals = 0
         self.rids: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self.owners: dict[Owners, str] = {}
         self.estimates: dict[tuple[str, Sequence[object]], tuple[int, float]] = {}
 
     def keep_type(self, name: str, number: int) -> None:
@@ -173,6 +177,17 @@ class Catalog:
             rid = row[0]
             self.numbers.keep_rid(key, row[0])
         return rid
+
+    def rids(self, owners: Owners) -> str:
+        """The row numbers of those that exist, as a JSON array; kept while the same owners are asked for again."""
+        text = self.numbers.owners.get(owners)
+        if text is None:
+            found = (self.rid(ResourceKey(owners.type, name)) for name in owners.ids)
+            text = json.dumps(sorted(rid for rid in found if rid != _MISSING))
+            if len(self.numbers.owners) >= _KEPT_OWNERS:
+                self.numbers.owners.clear()
+            self.numbers.owners[owners] = text
+        return text
 
     def count(self, sql: str, parameters: Sequence[object]) -> int:
         """The number a counting statement gives."""

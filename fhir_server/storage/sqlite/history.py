@@ -88,13 +88,8 @@ def _access(catalog: Catalog, query: HistoryQuery, narrowing: Narrowing) -> tupl
     nodes = [(name, narrowing.of(name)) for name in names]
     if all(isinstance(node, All) for _, node in nodes):
         return ("1",)
-    parts: list[str] = []
-    values: tuple[object, ...] = ()
-    for name, node in nodes:
-        sql, bound = dialect.holds(node, "r.rid", name, catalog)
-        parts.append(f"(r.type = ? AND {sql})")
-        values += (catalog.type(name), *bound)
-    return f"({' OR '.join(parts)})", *values
+    sql, values = dialect.of_types(nodes, "r.type", "r.rid", catalog)
+    return f"({sql})", *values
 
 
 def _listed(catalog: Catalog, query: HistoryQuery, narrowing: Narrowing, where: _Where) -> _Where:

@@ -115,6 +115,15 @@ class SqliteStore:
 
         return await self._informed(lambda: self.reader.run(inline, whole, lambda: shape, snapshot=True))
 
+    async def keys(self, query: Query, narrowing: Narrowing, limit: int) -> frozenset[ResourceKey]:
+        """See the port."""
+        query = queries.narrowed(query, narrowing)
+
+        def work(catalog: Catalog) -> frozenset[ResourceKey]:
+            return queries.matched_keys(catalog, query, limit)
+
+        return await self._informed(lambda: self.reader.run(work, work, lambda: "keys", snapshot=True))
+
     async def everything(self, query: EverythingQuery, narrowing: Narrowing) -> Collected:
         """See the port."""
         part = 0 if query.after is None else query.after.part

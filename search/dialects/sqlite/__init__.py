@@ -10,7 +10,18 @@ from search.dialects.sqlite import contained
 from search.dialects.sqlite.conditions import Catalog
 from search.dialects.sqlite.includes import include, included, reachable
 from search.dialects.sqlite.layout import TABLES
-from search.dialects.sqlite.pages import Position, estimate, holds, page, position, restricted, sizes, total, visible
+from search.dialects.sqlite.pages import (
+    Position,
+    estimate,
+    holds,
+    of_types,
+    page,
+    position,
+    restricted,
+    sizes,
+    total,
+    visible,
+)
 from search.dialects.sqlite.statement import PageStatements, Statement
 
 __all__ = [
@@ -24,6 +35,7 @@ __all__ = [
     "holds",
     "include",
     "included",
+    "of_types",
     "page",
     "position",
     "reachable",

@@ -1,24 +1,28 @@
 # ruff: noqa: S608  (what is put into the text are names of our own tables and columns; values are bound)
-"""What access rules ask -> SQL: owners, release, compartments of resources that satisfy something, targets that are all visible.
+"""What access rules ask -> SQL: owners, release, compartments of many, targets that are all visible.
 
 Rules. As in plan.py. The nodes are never negated by those who ask, only by the rules themselves; a contained resource satisfies none of
 them, for it is as visible as what contains it. A walk of a hierarchy passes through visible resources alone.
 """
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from search.dialects.sqlite.conditions import Range, Sql, marks, primary
-from search.dialects.sqlite.sources import ENOUGH, TRUE, Branch, Source, joined
-from search.query import All, EveryTarget, HierarchyTest, Node, Nothing, OwnedBy, Released, Within
+from search.dialects.sqlite.layout import LIVE
+from search.dialects.sqlite.sources import TRUE, Branch, Source, joined
+from search.query import All, EveryTarget, HierarchyTest, InCompartments, Node, Nothing, OwnedBy, Released
 
 if TYPE_CHECKING:
     from search.dialects.sqlite.plan import Planner
 
 _REFERENCES = primary("reference")
+_OWNING = frozenset({"Patient", "Encounter", "RelatedPerson", "Practitioner", "Device"})
+"""Types of what owns compartments, where InCompartments means something else: https://hl7.org/fhir/R4/compartmentdefinition.html."""
 
 
-def holds(planner: "Planner", node: OwnedBy | Released | Within | EveryTarget, rid: str, type_: str) -> Sql:
+def holds(planner: "Planner", node: OwnedBy | Released | InCompartments | EveryTarget, rid: str, type_: str) -> Sql:
     """The condition that the live resource `rid` of `type_` satisfies the node."""
     match node:
         case OwnedBy():
@@ -26,16 +30,16 @@ def holds(planner: "Planner", node: OwnedBy | Released | Within | EveryTarget, r
         case Released():
             a = planner.alias()
             return f"EXISTS (SELECT 1 FROM resource {a} WHERE {a}.rid = {rid} AND {a}.released = 1)", ()
-        case Within():
-            return _within(planner, node, rid)
+        case InCompartments():
+            return _among(planner, node, rid, type_)
         case EveryTarget():
             return _every_target(planner, node, rid)
 
 
-def source(planner: "Planner", node: OwnedBy | Within, type_: str) -> Source | None:
+def source(planner: "Planner", node: OwnedBy | InCompartments, type_: str) -> Source | None:
     """Where its rows are; None where only a scan would tell."""
-    if isinstance(node, Within):
-        return _compartments(planner, node, type_)
+    if isinstance(node, InCompartments):
+        return _members(planner, node, type_)
     if node.unowned:
         return None
     a = planner.alias()
@@ -49,37 +53,40 @@ def _owned(planner: "Planner", node: OwnedBy, rid: str, type_: str) -> Sql:
     if node.organizations:
         a = planner.alias()
         rids = tuple(planner.catalog.rid(key) for key in node.organizations)
-        sql = f"SELECT 1 FROM owner {a} WHERE {a}.organization IN ({marks(rids)}) AND {a}.type = ? AND {a}.rid = {rid}"
-        found.append((f"EXISTS ({sql})", (*rids, planner.catalog.type(type_))))
+        among = f"{a}.organization IN ({marks(rids)}) AND {a}.rid = {rid}"
+        if type_:
+            sql = f"SELECT 1 FROM owner {a} WHERE {among} AND {a}.type = ?"
+            found.append((f"EXISTS ({sql})", (*rids, planner.catalog.type(type_))))
+        else:
+            found.append((f"EXISTS (SELECT 1 FROM owner {a} INDEXED BY owner_rid WHERE {among})", rids))
     if node.unowned:
         a = planner.alias()
         found.append((f"NOT EXISTS (SELECT 1 FROM owner {a} INDEXED BY owner_rid WHERE {a}.rid = {rid})", ()))
     return joined(found, "OR")
 
 
-def _within(planner: "Planner", node: Within, rid: str) -> Sql:
+def _among(planner: "Planner", node: InCompartments, rid: str, type_: str) -> Sql:
+    numbers = planner.catalog.rids(node.owners)
+    if type_ == node.owners.type:
+        return f"{rid} IN (SELECT value FROM json_each(?))", (numbers,)
     a = planner.alias()
-    where, values = _live(planner, node.where, f"{a}.owner", node.owner)
-    sql = f"SELECT 1 FROM compartment {a} INDEXED BY compartment_rid WHERE {a}.rid = {rid} AND {where}"
-    return f"EXISTS ({sql})", values
+    sql = f"SELECT 1 FROM compartment {a} INDEXED BY compartment_rid WHERE {a}.rid = {rid} AND {a}.owner IN (SELECT value FROM json_each(?))"
+    return f"EXISTS ({sql})", (numbers,)
 
 
-def _compartments(planner: "Planner", node: Within, type_: str) -> Source | None:
-    """The members of the compartments of the owners, where these are not too many."""
-    owners = planner.source(node.where, node.owner)
-    if owners is None or planner.counted(owners) >= ENOUGH:
-        return None
-    branches = []
-    for branch in planner.finished(owners, node.owner):
-        s, a = planner.alias(), planner.alias()
-        sql, values = branch.select()
-        tables = f"({sql}) {s} CROSS JOIN compartment {a}"
-        branches.append(
-            Branch(
-                f"{a}.rid", (tables, values), (f"{a}.owner = {s}.rid AND {a}.type = ?", (planner.catalog.type(type_),))
-            )
-        )
-    return Source(tuple(branches), 5)
+def _members(planner: "Planner", node: InCompartments, type_: str) -> Source:
+    numbers = planner.catalog.rids(node.owners)
+    j, a = planner.alias(), planner.alias()
+    number = planner.catalog.type(type_)
+    size = len(node.owners.ids)
+    if type_ == node.owners.type:
+        where = f"{a}.rid = {j}.value AND {a}.type = ? AND {a}.state = {LIVE}"
+        tables = f"json_each(?) {j} CROSS JOIN resource {a}"
+        return Source((Branch(f"{a}.rid", (tables, (numbers,)), (where, (number,)), unique=True),), 1, size=size)
+    where = f"{a}.owner = {j}.value AND {a}.type = ?"
+    return Source(
+        (Branch(f"{a}.rid", (f"json_each(?) {j} CROSS JOIN compartment {a}", (numbers,)), (where, (number,))),), 5
+    )
 
 
 def _live(planner: "Planner", node: Node, rid: str, type_: str) -> Sql:
@@ -88,18 +95,33 @@ def _live(planner: "Planner", node: Node, rid: str, type_: str) -> Sql:
     return where if planner.finds(node) else joined([planner.live(rid, type_), where], "AND")
 
 
+def of_types(planner: "Planner", nodes: Iterable[tuple[str, Node]], kind: str, rid: str, *, live: bool = False) -> Sql:
+    """The condition that the row `rid`, whose type number is `kind`, satisfies the node of its type; `live`: and that it is live.
+
+    Types of one node share its condition: an access rule is the same for most.
+    """
+    groups: dict[tuple[Node, str], list[str]] = {}
+    for name, node in nodes:
+        groups.setdefault((node, name if name in _OWNING else ""), []).append(name)
+    parts: list[Sql] = []
+    for (node, _), names in groups.items():
+        if isinstance(node, Nothing):
+            continue
+        whole = names[0] if len(names) == 1 else ""
+        sql, values = _live(planner, node, rid, whole) if live else planner.holds(node, rid, whole)
+        numbers = tuple(planner.catalog.type(name) for name in names)
+        parts.append((f"({kind} IN ({marks(numbers)}) AND {sql})", (*numbers, *values)))
+    return joined(parts, "OR")
+
+
 def _every_target(planner: "Planner", node: EveryTarget, rid: str) -> Sql:
     a, u, x = planner.alias(), planner.alias(), planner.alias()
     param, numbers = planner.parameters(node.parameter, a)
     elsewhere, others = planner.parameters(node.parameter, u)
     each, these = planner.parameters(node.parameter, x)
     occurring = set(planner.catalog.types())
-    seen: list[Sql] = []
-    for name, visible in node.visible:
-        if name in occurring and not isinstance(visible, Nothing):
-            sql, values = _live(planner, visible, f"{x}.target", name)
-            seen.append((f"({x}.kind = ? AND {sql})", (planner.catalog.type(name), *values)))
-    wanted = joined(seen, "OR")
+    seen = [(name, visible) for name, visible in node.visible if name in occurring]
+    wanted = of_types(planner, seen, f"{x}.kind", f"{x}.target", live=True)
     sql = (
         f"EXISTS (SELECT 1 FROM reference {a} INDEXED BY reference_rid WHERE {a}.rid = {rid} AND {param})"
         f" AND NOT EXISTS (SELECT 1 FROM uri {u} INDEXED BY uri_rid WHERE {u}.rid = {rid} AND {elsewhere})"

@@ -25,6 +25,7 @@ from search.query import (
     MimeTest,
     NearTest,
     NumberTest,
+    Owners,
     Prefix,
     QuantityTest,
     ReferenceTest,
@@ -65,6 +66,9 @@ class Catalog(Protocol):
 
     def rid(self, key: ResourceKey) -> int:
         """The row number of a resource."""
+
+    def rids(self, owners: Owners) -> str:
+        """The row numbers of those that exist, as a JSON array."""
 
     def code_system(self, url: str | None) -> int | None:
         """The number of a system whose concepts the store has, None for all systems; FhirError 400 for one that it has not."""

@@ -10,10 +10,11 @@ method, body (the container's).
 Specification: https://hl7.org/fhir/R4/search.html#contained
 """
 
+from search.dialects.sqlite.access import of_types
 from search.dialects.sqlite.conditions import Catalog, Sql
 from search.dialects.sqlite.layout import CONTAINED
 from search.dialects.sqlite.plan import Planner
-from search.dialects.sqlite.sources import TRUE, Branch, Source, joined
+from search.dialects.sqlite.sources import TRUE, Branch, Source
 from search.dialects.sqlite.statement import Statement
 from search.narrowing import Narrowing
 from search.query import All, Query
@@ -68,8 +69,4 @@ def _visible(planner: Planner, narrowing: Narrowing, catalog: Catalog) -> Sql:
     nodes = [(name, narrowing.of(name)) for name in catalog.types()]
     if all(isinstance(node, All) for _, node in nodes):
         return TRUE
-    parts: list[Sql] = []
-    for name, node in nodes:
-        sql, values = planner.holds(node, "c.rid", name)
-        parts.append((f"(c.type = ? AND {sql})", (catalog.type(name), *values)))
-    return joined(parts, "OR")
+    return of_types(planner, nodes, "c.type", "c.rid")

@@ -14,10 +14,11 @@ Specification: https://hl7.org/fhir/R4/patient-operation-everything.html
 
 import json
 
+from search.dialects.sqlite.access import of_types
 from search.dialects.sqlite.conditions import Catalog, Sql, storage_codes
 from search.dialects.sqlite.layout import LIVE
 from search.dialects.sqlite.plan import Planner
-from search.dialects.sqlite.sources import TRUE, joined, values_of
+from search.dialects.sqlite.sources import TRUE, values_of
 from search.dialects.sqlite.statement import COLUMNS, Statement
 from search.everything import EverythingQuery
 from search.narrowing import EVERYTHING, Narrowing
@@ -147,11 +148,7 @@ def _visible(narrowing: Narrowing, rid: str, kind: str, catalog: Catalog) -> Sql
     nodes = [(name, narrowing.of(name)) for name in catalog.types()]
     if all(isinstance(node, All) for _, node in nodes):
         return TRUE
-    planner, parts = Planner(catalog), []
-    for name, node in nodes:
-        sql, values = planner.holds(node, rid, name)
-        parts.append((f"({kind} = ? AND {sql})", (catalog.type(name), *values)))
-    return joined(parts, "OR")
+    return of_types(Planner(catalog), nodes, kind, rid)
 
 
 def _all(parts: list[Sql]) -> Sql:

@@ -11,8 +11,10 @@ the adapter. Several statements of one page are run in order until the page is f
 Specification: https://hl7.org/fhir/R4/search.html#sort, #paging, #include
 """
 
+from collections.abc import Iterable
 from typing import Final
 
+from search.dialects.sqlite import access
 from search.dialects.sqlite.conditions import Catalog, Sql, Values, primary, storage_codes
 from search.dialects.sqlite.layout import LARGEST, LIVE, SMALLEST
 from search.dialects.sqlite.plan import Planner
@@ -299,6 +301,11 @@ def _walk_field(query: Query, planner: Planner, node: Node, key: SortKey) -> Sta
     where = planner.holds(node, f"{a}.rid", query.type)
     sql += f" AND {where[0]} ORDER BY {a}.{column} {'DESC' if down else 'ASC'}"
     return _with_bodies(sql, values + where[1], 1)
+
+
+def of_types(nodes: Iterable[tuple[str, Node]], kind: str, rid: str, catalog: Catalog) -> Sql:
+    """The condition that the live resource of number `rid`, whose type number is the expression `kind`, satisfies the node of its type."""
+    return access.of_types(Planner(catalog), nodes, kind, rid)
 
 
 def holds(node: Node, rid: str, type_: str, catalog: Catalog) -> Sql:

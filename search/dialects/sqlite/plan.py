@@ -39,6 +39,7 @@ from search.query import (
     HasId,
     HierarchyTest,
     InCompartment,
+    InCompartments,
     LastUpdated,
     Match,
     Node,
@@ -53,7 +54,6 @@ from search.query import (
     StringTest,
     Test,
     TokenTest,
-    Within,
 )
 
 _PRESENT_TABLES: Final = {
@@ -99,7 +99,7 @@ class Planner:
     # ---- what holds for a row
 
     def holds(self, node: Node, rid: str, type_: str) -> Sql:
-        """The condition that the row of number `rid`, a live resource of `type_`, satisfies `node`."""
+        """The condition that the row of number `rid`, a live resource of `type_` ("": of one of several), satisfies `node`."""
         match node:
             case All():
                 return TRUE
@@ -136,21 +136,26 @@ class Planner:
                 return reverse_holds(self, node, rid, type_)
             case InCompartment(owner):
                 a = self.alias()
+                if not type_:
+                    sql = f"EXISTS (SELECT 1 FROM compartment {a} INDEXED BY compartment_rid WHERE {a}.owner = ? AND {a}.rid = {rid})"
+                    return sql, (self.catalog.rid(owner),)
                 sql = f"EXISTS (SELECT 1 FROM compartment {a} WHERE {a}.owner = ? AND {a}.type = ? AND {a}.rid = {rid})"
                 return sql, (self.catalog.rid(owner), self.catalog.type(type_))
-            case OwnedBy() | Released() | Within() | EveryTarget():
+            case OwnedBy() | Released() | InCompartments() | EveryTarget():
                 return FALSE if self.inside else access.holds(self, node, rid, type_)
 
     def live(self, rid: str, type_: str) -> Sql:
-        """The condition that a row number is a live resource of a type."""
+        """The condition that a row number is a live resource of a type ("": of any)."""
         a = self.alias()
+        if not type_:
+            return f"EXISTS (SELECT 1 FROM resource {a} WHERE {a}.rid = {rid} AND {a}.state = {LIVE})", ()
         sql = f"EXISTS (SELECT 1 FROM resource {a} INDEXED BY live WHERE {a}.type = ? AND {a}.state = {LIVE} AND {a}.rid = {rid})"
         return sql, (self.catalog.type(type_),)
 
     def finds(self, node: Node) -> bool:
         """Whether the node holds only for live resources (or contained ones) of the type its parameters are on."""
         match node:
-            case Match() | Present() | Nothing() | InCompartment() | Within() | EveryTarget():
+            case Match() | Present() | Nothing() | InCompartment() | InCompartments() | EveryTarget():
                 return True
             case OwnedBy(unowned=unowned):
                 return not unowned
@@ -219,9 +224,9 @@ class Planner:
     def source(self, node: Node, type_: str) -> Source | None:
         """Where the rows of `node` are found, or None when only a scan of the type would tell."""
         match node:
-            case HasId() | LastUpdated() | InCompartment() | OwnedBy() | Released() | Within() | EveryTarget() if (
-                self.inside
-            ):
+            case (
+                HasId() | LastUpdated() | InCompartment() | OwnedBy() | Released() | InCompartments() | EveryTarget()
+            ) if self.inside:
                 return self.source(Nothing(), type_)
             case All() | Not():
                 return None
@@ -274,7 +279,7 @@ class Planner:
                     ),
                     1,
                 )
-            case OwnedBy() | Within():
+            case OwnedBy() | InCompartments():
                 return access.source(self, node, type_)
             case Released() | EveryTarget():
                 return None
