@@ -58,6 +58,8 @@ def serve(
     public_url: Annotated[
         str | None, typer.Option(help="How clients reach the server; the FHIR base is URL/fhir.")
     ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain (PEM): speak https.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate (PEM).")] = None,
     demo: Annotated[bool | None, typer.Option("--demo", help="Load a made-up hospital, with users to try.")] = None,
     auth: Annotated[str | None, typer.Option(help="`off`: no access control, this machine alone.")] = None,
 ) -> None:
@@ -69,6 +71,8 @@ def serve(
         "workers": workers,
         "pid_file": pid_file,
         "public_url": public_url,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
         "demo": demo,
         "auth": auth,
     }
@@ -155,6 +159,8 @@ def bench(
 
 def may_serve(settings: Settings) -> str | None:
     """Why the server must not start with these settings; None when it may."""
+    if settings.tls_cert and not settings.public.startswith("https://"):
+        return f"with a certificate clients reach the server by https, and the public URL is {settings.public}"
     if is_loopback(settings.host):
         return None
     if settings.auth == "off":
@@ -162,7 +168,7 @@ def may_serve(settings: Settings) -> str | None:
     if not settings.public.startswith("https://"):
         return (
             f"tokens and passwords must not cross a network in the clear: to listen on {settings.host} give an https `--public-url` "
-            "(that of a proxy which ends TLS)"
+            "(that of a proxy which ends TLS), or `--tls-cert` and `--tls-key`"
         )
     return None
 

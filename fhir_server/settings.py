@@ -54,6 +54,12 @@ class Settings(BaseSettings):
         str | None, Field(description="how clients reach the server; http://localhost:PORT unless set")
     ] = None
     aliases: Annotated[tuple[str, ...], Field(description="other public URLs under which the server is known")] = ()
+    tls_cert: Annotated[Path | None, Field(description="certificate chain (PEM); with it the server speaks https")] = (
+        None
+    )
+    tls_key: Annotated[Path | None, Field(description="private key of the certificate (PEM, without passphrase)")] = (
+        None
+    )
     trusted_proxies: Annotated[
         tuple[Network, ...], Field(description="networks of the proxies whose X-Forwarded-For is believed")
     ] = ()
@@ -101,6 +107,9 @@ class Settings(BaseSettings):
     rest: Annotated[RestOptions, Field(description="FHIR interactions")] = RestOptions()
     search: Annotated[SearchLimits, Field(description="what one search may ask for")] = SearchLimits()
     limits: Annotated[HttpLimits, Field(description="what one request may ask for")] = HttpLimits()
+    watchdog_seconds: Annotated[
+        float, Field(ge=0, description="seconds after which a serving process that hangs is ended; 0 for never")
+    ] = 30.0
     grace: Annotated[float, Field(gt=0, le=600, description="seconds that requests in flight get at shutdown")] = 10.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="least severity that is logged")
@@ -117,7 +126,12 @@ class Settings(BaseSettings):
     @property
     def public(self) -> str:
         """The public URL without a slash at its end."""
-        return (self.public_url or f"http://localhost:{self.port}").rstrip("/")
+        return (self.public_url or f"{self.scheme}://localhost:{self.port}").rstrip("/")
+
+    @property
+    def scheme(self) -> str:
+        """What the server itself speaks: http or https."""
+        return "https" if self.tls_cert else "http"
 
     @property
     def base(self) -> str:
@@ -146,7 +160,7 @@ class Settings(BaseSettings):
         """Other bases whose references mean this server: the configured ones, and the loopback address of a local server."""
         urls = [url.rstrip("/") for url in self.aliases]
         if is_loopback(self.host):
-            urls += [f"http://localhost:{self.port}", f"http://127.0.0.1:{self.port}", f"http://[::1]:{self.port}"]
+            urls += [f"{self.scheme}://{host}:{self.port}" for host in ("localhost", "127.0.0.1", "[::1]")]
         return tuple(dict.fromkeys(f"{url}/fhir" for url in urls if url != self.public))
 
     @classmethod

@@ -7,7 +7,8 @@ Rules.
 3. A worker that dies is started again, later and later while it keeps dying. One that dies before it ever served ends the start.
 4. Every child holds the reading end of a pipe whose writing end only the supervisor has: when the supervisor dies, by whatever
    cause, the children read the end of file, finish the requests in flight and leave.
-5. SIGTERM, SIGINT, SIGHUP: no new connections, requests in flight get `grace` seconds, then everything ends. Exit code 0.
+5. A serving process that hangs is ended (`watchdog.py`) and started again.
+6. SIGTERM, SIGINT, SIGHUP: no new connections, requests in flight get `grace` seconds, then everything ends. Exit code 0.
 """
 
 import contextlib
@@ -30,6 +31,7 @@ import structlog
 from fhir_server.observability import configure_logging
 from fhir_server.observability.board import Board
 from fhir_server.settings import Settings
+from fhir_server.watchdog import LOOK_EVERY, Watchdog
 
 BACKLOG = 2048
 SWITCH_INTERVAL = 0.0005
@@ -37,6 +39,7 @@ STABLE_AFTER = 30.0
 FIRST_DELAY, LONGEST_DELAY = 0.1, 30.0
 AFTER_GRACE = 5.0
 START_LIMIT = 60.0
+BACKGROUND = "background"
 
 log = structlog.get_logger()
 
@@ -120,12 +123,13 @@ def supervise(settings: Settings) -> int:
         except CannotLoad as error:
             raise CannotServe(str(error)) from None
     announce = prepare_auth(settings, int(time.time()))
-    roles = [*(f"worker-{number}" for number in range(1, settings.workers + 1)), "background"]
+    roles = [*(f"worker-{number}" for number in range(1, settings.workers + 1)), BACKGROUND]
     board = Board(roles)
     serve, background = serve_requests(settings, listener, board), run_jobs(settings)
     children = [Child(role, _shown(board, role, serve)) for role in roles[:-1]]
-    children.append(Child("background", _shown(board, "background", background)))
-    return run_family(children, listener, settings, announce)
+    children.append(Child(BACKGROUND, _shown(board, BACKGROUND, background)))
+    watchdog = Watchdog(board.beat_of, settings.watchdog_seconds) if settings.watchdog_seconds else None
+    return run_family(children, listener, settings, announce, watchdog)
 
 
 def _shown(board: Board, role: str, work: Work) -> Work:
@@ -139,7 +143,11 @@ def _shown(board: Board, role: str, work: Work) -> Work:
 
 
 def run_family(
-    children: list[Child], listener: socket.socket, settings: Settings, announce: Announce = nothing_more
+    children: list[Child],
+    listener: socket.socket,
+    settings: Settings,
+    announce: Announce = nothing_more,
+    watchdog: Watchdog | None = None,
 ) -> int:
     """Start `children`, announce the address and what `announce` gives, keep them alive until a signal comes, end them; the exit code."""
     host, port = listener.getsockname()[:2]
@@ -150,11 +158,11 @@ def run_family(
         try:
             _start(family, wakeup)
             if not family.signals:
-                sys.stdout.write(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}\n")
+                sys.stdout.write(f"Listening on {settings.scheme}://{f'[{host}]' if ':' in host else host}:{port}\n")
                 sys.stdout.writelines(f"{line}\n" for line in announce())
                 sys.stdout.flush()
                 log.info("serving", port=port, processes=len(children))
-                _watch(family, wakeup)
+                _watch(family, wakeup, watchdog)
         finally:
             listener.close()
             _stop(family, wakeup)
@@ -182,15 +190,19 @@ def _start(family: Family, wakeup: int) -> None:
                 raise CannotServe(f"the {waiting[descriptor].role} process failed to start; its log is above")
 
 
-def _watch(family: Family, wakeup: int) -> None:
-    """Keep the children alive until a signal comes."""
+def _watch(family: Family, wakeup: int, watchdog: Watchdog | None) -> None:
+    """Keep the children alive until a signal comes; serving ones are watched, too."""
     while not family.signals:
         _reap(family)
         now = time.monotonic()
+        if watchdog is not None:
+            serving = [child for child in family.children if child.pid and child.role != BACKGROUND]
+            watchdog.look([(child.role, child.pid) for child in serving], now)
         for child in family.children:
             if not child.pid and child.due <= now:
                 _fork(family, child)
         pending = [child.due - now for child in family.children if not child.pid]
+        pending += [] if watchdog is None else [LOOK_EVERY]
         if select.select([wakeup], [], [], max(0.0, min(pending)) if pending else None)[0]:
             _drain(wakeup)
 

@@ -143,6 +143,7 @@ async def watching(watch: Watch, service: Service) -> AsyncIterator[None]:
 async def _beat(watch: Watch) -> None:
     """Look for late requests, and show the counts now and then."""
     while True:
+        watch.board.beat()
         watch.board.publish()
         for _ in range(LOOKS_PER_PUBLISH):
             await asyncio.sleep(LOOK_EVERY)

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -21,6 +23,7 @@ from fhir_server.settings import Settings
 from fhir_server.storage.sqlite.connection import FileLock, connect
 from fhir_server.storage.sqlite.migrations import migrate
 from fhir_server.supervisor import CannotServe, Work
+from fhir_server.tls import TlsFault, server_context
 from resources.errors import FhirError
 
 KEEP_ALIVE = 75
@@ -92,7 +95,11 @@ def serve_requests(settings: Settings, listener: socket.socket, board: Board) ->
 
 
 def serve_application(app: ASGIApp, listener: socket.socket, settings: Settings) -> Work:
-    """Serve `app` in the process that calls the result."""
+    """Serve `app` in the process that calls the result. CannotServe when its certificate cannot be used."""
+    try:
+        tls = server_context(settings.tls_cert, settings.tls_key)
+    except TlsFault as error:
+        raise CannotServe(str(error)) from None
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -105,10 +112,13 @@ def serve_application(app: ASGIApp, listener: socket.socket, settings: Settings)
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=max(1, round(settings.grace)),
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
     )
 
     def work(ready: Callable[[], None], lifeline: int) -> None:
         gc.set_threshold(*GC_THRESHOLDS)
+        faulthandler.enable()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold records in the clear
         server = _Server(config, ready, lifeline)
         server.run(sockets=[listener])
         if not server.started:

@@ -18,6 +18,9 @@ PAGE = 1 << 20
 """Bytes of one page: about 10,000 kinds of requests. Memory that is not written is not taken."""
 
 _HEAD = struct.Struct("<QQQQ")  # process id, which page (low bit) and how often shown, length and CRC-32 of the page
+_BEAT = struct.Struct("=Q")
+_BEAT_AT = 64
+"""Where in its slot a process keeps its heartbeat: a number that changes while its event loop turns."""
 _LOOKS = 10_000
 """How often a reader looks for a whole page: a writer that was killed while it wrote the head leaves none."""
 _SLOT = mmap.PAGESIZE + 2 * PAGE
@@ -75,6 +78,17 @@ class Board:
         page = start + mmap.PAGESIZE + PAGE * ((turn + 1) % 2)
         self._memory[page : page + len(body)] = body
         _HEAD.pack_into(self._memory, start, os.getpid(), turn + 1, len(body), zlib.crc32(body))
+
+    def beat(self) -> None:
+        """Show that this process is at work."""
+        place = self._mine * _SLOT + _BEAT_AT
+        (number,) = _BEAT.unpack_from(self._memory, place)
+        _BEAT.pack_into(self._memory, place, number + 1)
+
+    def beat_of(self, role: str) -> int:
+        """The heartbeat under `role`: a number that differs from one second to the next."""
+        number: int = _BEAT.unpack_from(self._memory, self._roles.index(role) * _SLOT + _BEAT_AT)[0]
+        return number
 
     def shown(self) -> list[Shown]:
         """What all processes show; those that never ran are left out."""
