@@ -61,11 +61,12 @@ class Ehr:
         """A connection without cookies or credentials."""
         return httpx2.Client(timeout=60)
 
-    def cli(self, *arguments: object, stdin: str = "") -> dict[str, Any]:
+    def cli(self, *arguments: object, stdin: str = "", public_url: str = "") -> dict[str, Any]:
         """What a command that went well tells. It runs in this process, for the sake of speed."""
         command = [*map(str, arguments), "--json", "--data-dir", str(self.server.folder)]
+        variables: dict[str, str | None] = {name: None for name in os.environ if name.startswith("FHIR_")}
         done = CliRunner().invoke(
-            product, command, input=stdin, env={name: None for name in os.environ if name.startswith("FHIR_")}
+            product, command, input=stdin, env=variables | {"FHIR_PUBLIC_URL": public_url or None}
         )
         assert done.exit_code == 0, (done.stderr, done.exception)
         return json.loads(done.stdout.splitlines()[-1])
