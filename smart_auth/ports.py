@@ -5,7 +5,7 @@ cache. Every change that must be visible to other processes raises `epoch`, whic
 something up (`use_*`, `rotate`) is atomic over all processes: of fifty that try, one succeeds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from smart_auth.model import Client, Code, Grant, Identified, Key, Launch, Pending, RefreshToken, Session, User
@@ -26,6 +26,9 @@ class AuthStore(Protocol):
 
     def put_user(self, user: User) -> None:
         """Add or replace."""
+
+    def change_user(self, name: str, change: Callable[[User], User]) -> User | None:
+        """Replace a user by what `change` makes of it, atomically; the user as it is now, None when there is none."""
 
     def client(self, name: str) -> Client | None:
         """A client by id."""

@@ -100,8 +100,8 @@ def _sign_in(visit: Visit, place: Place) -> Response:
     attempts.succeeded(parts.store, who, now)
     visit.told["note"] = "password"
     if passwords.outdated(user.password):
-        user = replace(user, password=passwords.hash_password(given))
-        parts.store.put_user(user)
+        renewed = passwords.hash_password(given)
+        parts.store.change_user(user.name, lambda known: replace(known, password=renewed))
     was = ""
     if visit.signed_in is not None:
         was = visit.signed_in[0]
@@ -138,7 +138,8 @@ def _change(visit: Visit, user: User) -> tuple[str, str]:
     fault = passwords.password_fault(fresh, user.name, visit.parts.options.password_length)
     if fault:
         return "weak_password", f"{fault[:1].upper()}{fault[1:]}."
-    store.put_user(replace(user, password=passwords.hash_password(fresh), must_change=False))
+    kept = passwords.hash_password(fresh)
+    store.change_user(user.name, lambda known: replace(known, password=kept, must_change=False))
     return "", ""
 
 

@@ -96,6 +96,22 @@ def test_putting_a_user_or_client_again_replaces_it(store):
     assert [client.disabled for client in store.clients()] == [True]
 
 
+def test_changes_of_a_user_at_one_time_are_not_lost(store):
+    store.put_user(User("jane", ()))
+    roles = [f"role-{number}" for number in range(50)]
+    with ThreadPoolExecutor(50) as pool:
+        list(
+            pool.map(
+                lambda role: store.change_user(
+                    "JANE", lambda user: dataclasses.replace(user, roles=(*user.roles, role))
+                ),
+                roles,
+            )
+        )
+    assert sorted(store.user("jane").roles) == sorted(roles)
+    assert store.change_user("nobody", lambda user: user) is None
+
+
 def test_users_clients_and_keys_come_in_their_order(store):
     for name in ("b", "A", "c"):
         store.put_user(User(name, ("nurse",)))

@@ -14,7 +14,7 @@ Specification: https://www.sqlite.org/wal.html, https://www.sqlite.org/lang_tran
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +93,16 @@ class SqliteAuthStore:
         """See the port."""
         with self._change(epoch=True) as change:
             change.execute("INSERT OR REPLACE INTO user VALUES (?, ?)", (user.name.casefold(), _encode(user)))
+
+    def change_user(self, name: str, change: Callable[[User], User]) -> User | None:
+        """See the port."""
+        with self._change(epoch=True) as connection:
+            row = connection.execute("SELECT data FROM user WHERE name = ?", (name.casefold(),)).fetchone()
+            if row is None:
+                return None
+            user = change(_decoded(User, row[0]))
+            connection.execute("UPDATE user SET data = ? WHERE name = ?", (_encode(user), name.casefold()))
+            return user
 
     def client(self, name: str) -> Client | None:
         """See the port."""
