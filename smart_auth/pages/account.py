@@ -15,7 +15,7 @@ from smart_auth.pages.visit import STALE, Visit
 
 def apps(visit: Visit) -> Response:
     """`/auth/apps`: the apps with access, each with a button that takes it back."""
-    signed_in = _account(visit)
+    signed_in = account(visit)
     if isinstance(signed_in, Response):
         return signed_in
     _, _, user = signed_in
@@ -45,7 +45,7 @@ def apps(visit: Visit) -> Response:
 
 def devices(visit: Visit) -> Response:
     """`/auth/sessions`: where the person is signed in, each with a button that ends it."""
-    signed_in = _account(visit)
+    signed_in = account(visit)
     if isinstance(signed_in, Response):
         return signed_in
     cookie, _, user = signed_in
@@ -73,7 +73,7 @@ def devices(visit: Visit) -> Response:
     return answer
 
 
-def _account(visit: Visit) -> tuple[str, Session, User] | Response:
+def account(visit: Visit) -> tuple[str, Session, User] | Response:
     """Who is signed in, or the way to sign in. A request under way plays no part here."""
     place = place_of(visit)
     if place.stop in ("login", "otp", "password"):

@@ -80,6 +80,17 @@ def password(visit: Visit) -> Response:
     return _onward(visit, *sessions.advance(visit.parts, cookie, session, ""), user, was=cookie)
 
 
+def proved(visit: Visit, user: User) -> str:
+    """Whether the form has the user's present password (`current`): "", or `locked` or `bad_credentials`."""
+    store, now, who = visit.parts.store, visit.parts.now(), attempts.subject("user", user.name)
+    if not attempts.admitted(store, who, visit.parts.options.login_limit, now):
+        return "locked"
+    if not passwords.matches(user, visit.text("current")):
+        return "bad_credentials"
+    attempts.succeeded(store, who, now)
+    return ""
+
+
 def _sign_in(visit: Visit, place: Place) -> Response:
     parts, now = visit.parts, visit.parts.now()
     name, given, limit = visit.text("username").strip(), visit.text("password"), visit.parts.options.login_limit
@@ -124,13 +135,9 @@ def _onward(visit: Visit, cookie: str, session: Session, user: User, *, was: str
 
 def _change(visit: Visit, user: User) -> tuple[str, str]:
     """Change the password as the form says; else the error and its message."""
-    store, now, who = visit.parts.store, visit.parts.now(), attempts.subject("user", user.name)
-    fresh = visit.text("password")
-    if not attempts.admitted(store, who, visit.parts.options.login_limit, now):
-        return "locked", MESSAGES["locked"]
-    if not passwords.matches(user, visit.text("current")):
-        return "bad_credentials", "The present password is not right."
-    attempts.succeeded(store, who, now)
+    fresh, error = visit.text("password"), proved(visit, user)
+    if error:
+        return error, MESSAGES[error] if error == "locked" else "The present password is not right."
     if fresh != visit.text("again"):
         return "different", "The two new passwords are not the same."
     if fresh == visit.text("current"):
@@ -139,7 +146,7 @@ def _change(visit: Visit, user: User) -> tuple[str, str]:
     if fault:
         return "weak_password", f"{fault[:1].upper()}{fault[1:]}."
     kept = passwords.hash_password(fresh)
-    store.change_user(user.name, lambda known: replace(known, password=kept, must_change=False))
+    visit.parts.store.change_user(user.name, lambda known: replace(known, password=kept, must_change=False))
     return "", ""
 
 

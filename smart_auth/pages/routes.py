@@ -16,6 +16,7 @@ from resources.errors import FhirError
 from smart_auth import sessions
 from smart_auth.pages.account import apps, devices
 from smart_auth.pages.consent import consent
+from smart_auth.pages.factor import factor
 from smart_auth.pages.login import login, otp, password
 from smart_auth.pages.patient import patient
 from smart_auth.pages.visit import STALE, PageFault, Visit, is_csrf, read
@@ -31,10 +32,11 @@ PAGES: dict[str, Handler] = {
     "consent": consent,
     "apps": apps,
     "sessions": devices,
+    "factor": factor,
 }
 
 
-HASHING = frozenset({"login", "password"})
+HASHING = frozenset({"login", "password", "factor"})
 AT_ONCE = 4
 """Forms whose passwords are looked at at one time in a process: each takes 19 MiB, and a flood of them must not take the memory."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import html
+import re
 import time
 
 import pyotp
@@ -83,7 +84,7 @@ async def test_every_form_carries_csrf_and_tx(browser, store, clock):
     page = await browser.send(page, username="jane", password=PASSWORD, action="login")
     seen.append(page)
     seen.append(await browser.send(page, patient="p1", action="select"))
-    seen += [await browser.page(f"/auth/{name}") for name in ("apps", "sessions", "password")]
+    seen += [await browser.page(f"/auth/{name}") for name in ("apps", "sessions", "password", "factor")]
     for one in seen:
         for form in one.forms:
             fields = dict(form["fields"])
@@ -387,7 +388,7 @@ async def test_a_second_factor_is_asked_for_and_taken(browser, store, clock, fac
 async def test_nothing_opens_before_the_second_factor(browser, store, clock, factor):
     tx = request(store, clock)
     await browser.sign_in(tx)
-    for name in ("apps", "sessions", "password", "consent", "patient"):
+    for name in ("apps", "sessions", "password", "factor", "consent", "patient"):
         assert (await browser.page(f"/auth/{name}?tx={tx}")).name == "otp"
 
 
@@ -430,6 +431,73 @@ async def test_a_half_open_session_ends_soon(browser, factor, clock):
     await browser.sign_in()
     clock.now += sessions.STEP_SECONDS
     assert (await browser.page("/auth/otp")).name == "login"
+
+
+async def enabled(browser, clock, current=PASSWORD, code=None):
+    page = await browser.page("/auth/factor")
+    secret = dict(page.form["fields"])["secret"]
+    code = pyotp.TOTP(secret).at(clock()) if code is None else code
+    return secret, await browser.send(page, otp=code, current=current, action="enable")
+
+
+async def test_a_person_begins_a_second_factor(parts, store, clock):
+    browser, other = another(parts), another(parts)
+    await browser.sign_in()
+    await other.sign_in()
+    secret, page = await enabled(browser, clock)
+    assert (page.name, page.status, store.user("jane").totp) == ("factor", 200, secret)
+    codes = re.findall("<li><code>(.*?)</code>", page.answer.text)
+    assert len(codes) == 10
+    assert (await other.page("/auth/apps")).name == "login"
+    page = await other.sign_in()
+    assert (await other.send(page, recovery=codes[0], action="verify")).name == "apps"
+    assert codes[0] not in (await browser.page("/auth/factor")).answer.text
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [({"current": "wrong"}, "bad_credentials"), ({"code": "000000"}, "bad_code"), ({"code": ""}, "bad_code")],
+)
+async def test_a_second_factor_begins_with_password_and_code(browser, store, clock, given, error):
+    await browser.sign_in()
+    secret, page = await enabled(browser, clock, **given)
+    assert (page.status, page.errors, store.user("jane").totp) == (401, [error], "")
+    assert dict(page.form["fields"])["secret"] == secret
+
+
+@pytest.mark.parametrize("secret", ["", "short", "A" * 31 + "!", "a" * 32])
+async def test_a_secret_of_another_form_is_refused(browser, store, secret):
+    await browser.sign_in()
+    page = await browser.page("/auth/factor")
+    page = await browser.send(page, secret=secret, otp="000000", current=PASSWORD, action="enable")
+    assert (page.errors, store.user("jane").totp) == (["bad_code"], "")
+
+
+async def test_recovery_codes_are_renewed_and_the_factor_is_ended(browser, store, factor):
+    await browser.send(await browser.sign_in(), otp=factor.code(), action="verify")
+    page = await browser.page("/auth/factor")
+    assert (await browser.send(page, current="wrong", action="disable")).errors == ["bad_credentials"]
+    before = store.user("jane").recovery
+    page = await browser.send(page, current=PASSWORD, action="codes")
+    assert store.user("jane").recovery != before
+    assert store.user("jane").totp
+    page = await browser.send(page, current=PASSWORD, action="disable")
+    assert (store.user("jane").totp, store.user("jane").recovery) == ("", ())
+    assert "<li><code>" not in page.answer.text
+
+
+@pytest.mark.parametrize("action", ["codes", "disable", ""])
+async def test_what_is_not_begun_cannot_be_ended(browser, action):
+    await browser.sign_in()
+    page = await browser.send(await browser.page("/auth/factor"), current=PASSWORD, action=action)
+    assert page.status == 403
+
+
+async def test_a_factor_that_is_on_is_not_replaced_by_a_form(browser, store, factor):
+    await browser.send(await browser.sign_in(), otp=factor.code(), action="verify")
+    page = await browser.page("/auth/factor")
+    page = await browser.send(page, secret="A" * 32, otp="000000", current=PASSWORD, action="enable")
+    assert page.status == 403
 
 
 # ---- passwords
@@ -781,6 +849,13 @@ async def test_what_others_named_is_escaped(parts, browser, store, clock, hostil
         assert "<img" not in one.answer.text
 
 
+async def test_scope_text_is_escaped(browser, store, clock):
+    hostile = "patient/Observation.rs?category=<script>alert(1)</script>"
+    page = await consent_page(browser, store, clock, f"openid {hostile}")
+    assert "<script" not in page.answer.text
+    assert hostile in page.form["boxes"]
+
+
 async def test_an_app_without_pkce_is_shown_in_red(browser, store, clock):
     app(store, kind="symmetric", legacy_no_pkce=True)
     page = await consent_page(browser, store, clock, "patient/Patient.rs")
@@ -845,10 +920,10 @@ async def test_no_page_acts_on_a_forged_form(parts, store, clock):
     page = await browser.send(page, patient="p1", action="select")
     refused.append(await browser.send(page, csrf=forged, action="approve"))
     store.add_grant(Grant("g1", "app", "patient/*.rs", clock(), "jane"))
-    for name in ("apps", "sessions", "password"):
+    for name in ("apps", "sessions", "password", "factor"):
         page = await browser.page(f"/auth/{name}")
         refused.append(await browser.send(page, csrf=forged, action="revoke"))
-    assert [(one.status, one.errors) for one in refused] == [(403, ["csrf"])] * 5
+    assert [(one.status, one.errors) for one in refused] == [(403, ["csrf"])] * 6
     assert len(store.grants("jane")) == 1
 
 
