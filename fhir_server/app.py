@@ -18,12 +18,15 @@ from fhir_server.auth import authorizing, beside
 from fhir_server.demo_app import demo_app_routes
 from fhir_server.directory import StoreDirectory
 from fhir_server.http.access import Gate
+from fhir_server.http.address import address_of
 from fhir_server.http.endpoint import FhirEndpoint
 from fhir_server.http.health import health_routes
 from fhir_server.http.limits import admission
 from fhir_server.http.middleware import body_limit, cors, gzip, observed, request_id
+from fhir_server.http.rates import Rates, limited
 from fhir_server.http.routes import table_of
 from fhir_server.http.table import ROUTES
+from fhir_server.http.transport import secured
 from fhir_server.interactions.assembly import assemble, compose
 from fhir_server.observability.board import Board
 from fhir_server.openapi.routes import openapi_routes
@@ -74,6 +77,10 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
         finally:
             await service.store.close()
 
+    rates = None
+    if settings.auth != "off":
+        rates = Rates(settings.rates, settings.workers, address_of(settings.trusted_proxies))
+    endpoint = FhirEndpoint(table_of(ROUTES, projected), PREFIX, watch.trail.begin, rates)
     app = FastAPI(
         title="fhir-server",
         openapi_url=None,
@@ -93,15 +100,15 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
         middleware=[
             Middleware(request_id),
             Middleware(observed, observe=watch.observer),
+            Middleware(secured, https=settings.public.startswith("https://")),
             Middleware(cors, prefixes=(PREFIX, *OPEN)),
+            Middleware(limited, rates=rates, prefix=PREFIX),
             Middleware(audited, trail=watch.trail),
             Middleware(admission, guard=watch.guard, prefix=PREFIX),
             Middleware(body_limit, limit=options.body_limit),
             Middleware(gzip),
             Middleware(beside, prefix=PREFIX),
-            Middleware(
-                below, prefix=PREFIX, endpoint=FhirEndpoint(table_of(ROUTES, projected), PREFIX, watch.trail.begin)
-            ),
+            Middleware(below, prefix=PREFIX, endpoint=endpoint),
         ],
     )
 

@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from fhir_server.audit.options import AuditOptions
 from fhir_server.http.address import Network
-from fhir_server.http.options import HttpLimits
+from fhir_server.http.options import HttpLimits, RateOptions
 from fhir_server.interactions.options import RestOptions
 from fhir_server.observability.options import ObservabilityOptions, OtelOptions
 from fhir_server.storage.sqlite.connection import SqliteOptions
@@ -107,6 +107,7 @@ class Settings(BaseSettings):
     rest: Annotated[RestOptions, Field(description="FHIR interactions")] = RestOptions()
     search: Annotated[SearchLimits, Field(description="what one search may ask for")] = SearchLimits()
     limits: Annotated[HttpLimits, Field(description="what one request may ask for")] = HttpLimits()
+    rates: Annotated[RateOptions, Field(description="how many requests anybody may send")] = RateOptions()
     watchdog_seconds: Annotated[
         float, Field(ge=0, description="seconds after which a serving process that hangs is ended; 0 for never")
     ] = 30.0

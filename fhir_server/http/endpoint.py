@@ -29,6 +29,7 @@ from smart_auth.access.decisions import Access
 
 if TYPE_CHECKING:
     from fhir_server.http.access import Gate
+    from fhir_server.http.rates import Rates
 
 
 class FhirEndpoint:
@@ -36,13 +37,20 @@ class FhirEndpoint:
 
     It finds its Service in `app.state.service` and the Gate (None: authorization is off) in `app.state.gate`, set while the app runs.
 
-    `begin` hears of each write before it is carried out, and may refuse it (FhirError).
+    `begin` hears of each write before it is carried out, `rates` of each request with a good token; both may refuse it (FhirError).
     """
 
-    def __init__(self, table: RouteTable, prefix: str, begin: Callable[[Scope], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        table: RouteTable,
+        prefix: str,
+        begin: Callable[[Scope], None] = lambda _: None,
+        rates: "Rates | None" = None,
+    ) -> None:
         self._table = table
         self._prefix = len(prefix)
         self._begin = begin
+        self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -52,6 +60,8 @@ class FhirEndpoint:
         pretty = False
         try:
             service, access = await self._admitted(scope)
+            if self._rates is not None:
+                self._rates.admit(scope)
             route, segments = self._route(service, scope, method)
             query, named, shown = (
                 split_general(query_pairs(scope["query_string"], service.options.parameter_limit))

@@ -69,3 +69,8 @@ async def test_what_was_seen_in_an_emergency_is_told_as_such(hospital):
     answer = await hospital.get("AuditEvent?agent-name=dora&patient=bert&_count=1", admin)
     (event,) = [entry["resource"] for entry in answer.json()["entry"]]
     assert event["purposeOfEvent"][0]["coding"][0]["code"] == "BTG"
+
+
+async def test_answers_to_somebody_with_a_token_are_not_kept(hospital):
+    answer = await hospital.get(SEEN, hospital.as_("dora", "user/*.rs"))
+    assert answer.headers["cache-control"] == "no-store"
