@@ -28,6 +28,10 @@ from smart_auth.scopes import chosen, parse
 
 PENDING_SECONDS = 900
 """How long a person may take from the app to the consent."""
+_KEPT = (
+    "client_id", "redirect_uri", "scope", "state", "nonce", "code_challenge", "prompt", "max_age", "login_hint",
+)  # fmt: skip
+"""The parameters that are needed after the request was checked."""
 
 Reason = Literal["invalid_client", "invalid_redirect_uri", "expired_tx"]
 
@@ -70,8 +74,9 @@ def begin(parts: AuthParts, parameters: Parameters) -> str:
     except Denied as denied:
         return _back_with_error(parts, values, denied)
     tx = handle()
+    kept = {name: values[name] for name in _KEPT if name in values}
     context = launch.context
-    pending = Pending(values, parts.now() + PENDING_SECONDS, context=context, launch=context.patient, user=launch.user)
+    pending = Pending(kept, parts.now() + PENDING_SECONDS, context=context, launch=context.patient, user=launch.user)
     parts.store.put_pending(tx, pending)
     return f"{parts.public}/auth/login?tx={tx}"
 

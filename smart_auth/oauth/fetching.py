@@ -16,6 +16,7 @@ import json
 import re
 import socket
 import ssl
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Timer
@@ -84,15 +85,23 @@ def _connected(parts: SplitResult) -> socket.socket:
     assert parts.hostname is not None
     port = parts.port or (443 if parts.scheme == "https" else 80)
     found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
-    addresses = [str(row[4][0]) for row in found]
+    addresses = list(dict.fromkeys(str(row[4][0]) for row in found))
     if not addresses or not all(_allowed(one, local=parts.hostname in LOOPBACK) for one in addresses):
         raise FetchFault("the JWKS URL leads to an address that is not public")
-    connection = socket.create_connection((addresses[0], port), SECONDS)
+    connection = _first(addresses, port)
     if parts.scheme == "http":
         return connection
     return ssl.create_default_context().wrap_socket(
         connection, server_hostname=parts.hostname, do_handshake_on_connect=False
     )
+
+
+def _first(addresses: Sequence[str], port: int) -> socket.socket:
+    """A connection to the first address that takes one."""
+    for address in addresses[:-1]:
+        with suppress(OSError):  # the next one may
+            return socket.create_connection((address, port), SECONDS / len(addresses))
+    return socket.create_connection((addresses[-1], port), SECONDS / len(addresses))
 
 
 def _allowed(address: str, *, local: bool) -> bool:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from joserfc import jwe
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
+from fhir_server.storage.sqlite.auth import SqliteAuthStore
 from smart_auth.model import handle
 from smart_auth.oauth.assertions import LEEWAY
 from smart_auth.oauth.client_keys import ClientKeys
@@ -242,6 +243,18 @@ async def test_a_jti_is_not_spent_by_a_forgery(world):
     other = ECKey.generate_key("P-384", {"kid": "ec-1"}, private=True)
     await refused(world, world.assertion(key=other, jti="1"))
     assert (await world.service(world.assertion(jti="1"))).status_code == 200
+
+
+async def test_a_jti_is_used_once_also_after_a_restart(world):
+    assertion = world.assertion()
+    assert (await world.service(assertion)).status_code == 200
+    again = SqliteAuthStore.open(world.store.path.parent)
+    try:
+        fresh = World(again, world.clock)
+        assert "jti" in await refused(fresh, assertion)
+        await fresh.http.aclose()
+    finally:
+        again.close()
 
 
 async def test_of_twenty_that_bring_one_assertion_one_succeeds(world):

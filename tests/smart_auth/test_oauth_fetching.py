@@ -2,11 +2,17 @@
 
 import json
 import socket
+import ssl
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from smart_auth.oauth import fetching
 from smart_auth.oauth.fetching import LONGEST, MOST_BYTES, USUAL, FetchFault, check_url, fetch
@@ -185,6 +191,19 @@ def test_the_address_that_was_judged_is_the_one_connected_to(monkeypatch):
     assert connected == [("93.184.215.14", 443)]
 
 
+def test_the_next_address_is_tried_when_one_does_not_listen(monkeypatch):
+    usual = socket.getaddrinfo
+
+    def found(host, port, *rest, **options):
+        if host != "localhost":
+            return usual(host, port, *rest, **options)
+        return [(2, 1, 6, "", (address, port)) for address in ("127.0.0.9", "127.0.0.1")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    with site(http()) as url:
+        assert fetch(url.replace("127.0.0.1", "localhost"), loopback=True).document == {"keys": []}
+
+
 @pytest.mark.parametrize("host", ["169.254.169.254", "2130706433", "0x7f000001", "0177.0.0.1", "127.1"])
 def test_addresses_in_disguise_are_not_followed(host):
     with pytest.raises(FetchFault):
@@ -198,3 +217,58 @@ def test_a_name_that_does_not_resolve_is_refused(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", found)
     with pytest.raises(FetchFault):
         fetch("https://keys.example.org/jwks", loopback=False)
+
+
+@pytest.fixture(scope="module")
+def own_certificate(tmp_path_factory):
+    """A certificate for localhost that no authority has signed, with its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "own.pem"
+    plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(key.private_bytes(*plain) + made.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+@contextmanager
+def encrypted_site(certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection, suppress(OSError), context.wrap_socket(connection, server_side=True) as secure:
+                secure.recv(65536)
+                secure.sendall(http())
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"https://localhost:{server.getsockname()[1]}/jwks"
+    thread.join(5)
+
+
+def test_https_is_fetched_from_who_an_authority_vouches_for(own_certificate, monkeypatch):
+    usual = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", lambda: usual(cafile=own_certificate))
+    with encrypted_site(own_certificate) as url:
+        assert fetch(url, loopback=True).document == {"keys": []}
+
+
+def test_https_of_nobody_knows_whom_is_refused(own_certificate):
+    with encrypted_site(own_certificate) as url, pytest.raises(FetchFault, match="SSLCertVerificationError"):
+        fetch(url, loopback=True)
+
+
+def test_a_handshake_without_end_is_cut_off(monkeypatch):
+    monkeypatch.setattr(fetching, "SECONDS", 0.3)
+    begun = time.monotonic()
+    with site(drip) as url, pytest.raises(FetchFault):
+        fetch(url.replace("http:", "https:"), loopback=True)
+    assert time.monotonic() - begun < 3
