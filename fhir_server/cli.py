@@ -92,14 +92,19 @@ def serve(
 def load(
     paths: Annotated[list[Path], typer.Argument(help="Bundles (JSON), NDJSON, plain or .gz, or folders of them.")],
     processes: Annotated[int | None, typer.Option(min=1, help="Processes that read and check.")] = None,
+    organization: Annotated[str, typer.Option(help="Organization/ID that owns what is loaded.")] = "",
     data_dir: DataDir = None,
 ) -> None:
     """Load files into the store. A second run adds nothing; a run that was stopped goes on where it was."""
     settings = settings_of({"data_dir": data_dir}).settings
     from fhir_server.loading import CannotLoad, run_load  # noqa: PLC0415  (rule 3)
+    from resources.references import parse  # noqa: PLC0415
 
+    owner = parse(organization, (settings.base,)).key if organization else None
+    if organization and (owner is None or owner.type != "Organization"):
+        refuse(f"{organization!r} is no reference to an organization of this server, like Organization/ID", 2)
     try:
-        complete = run_load(settings, paths, processes)
+        complete = run_load(settings, paths, processes, owner)
     except CannotLoad as error:
         refuse(str(error), 1)
     raise typer.Exit(0 if complete else 1)

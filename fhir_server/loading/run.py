@@ -27,6 +27,7 @@ from fhir_server.storage.sqlite.writer import Outcome, Writer
 from fhir_server.supervisor import CannotServe
 from fhir_server.worker import database_path, prepare_data
 from resources.errors import FhirError
+from resources.model import ResourceKey
 
 TOGETHER = 1000
 """Resources after which a commit is made at the latest."""
@@ -51,9 +52,11 @@ class Report:
     seconds: float = 0.0
 
 
-def run_load(settings: Settings, paths: Sequence[Path], processes: int | None) -> bool:
-    """Load the files and report; whether everything is in the store. Raises CannotLoad."""
-    report = load_files(settings, paths, processes or min(MOST_PROCESSES, os.cpu_count() or 1))
+def run_load(
+    settings: Settings, paths: Sequence[Path], processes: int | None, organization: ResourceKey | None = None
+) -> bool:
+    """Load the files and report; whether everything is in the store. Raises CannotLoad. `organization` owns what is loaded."""
+    report = load_files(settings, paths, processes or min(MOST_PROCESSES, os.cpu_count() or 1), organization)
     _tell(report)
     return not report.faults
 
@@ -67,13 +70,15 @@ def load_demo(settings: Settings) -> None:
         raise CannotLoad(f"the demonstration patients cannot be loaded: {faults[0].reason}")
 
 
-def load_files(settings: Settings, paths: Sequence[Path], processes: int) -> Report:
+def load_files(
+    settings: Settings, paths: Sequence[Path], processes: int, organization: ResourceKey | None = None
+) -> Report:
     """Load the files; what was done. Raises CannotLoad."""
     first, others = files_of(paths)
     began = time.monotonic()
     report = Report(len(first) + len(others))
     with _alone(settings):
-        life = _life(settings)
+        life = _life(settings, organization)
         gc.collect()
         gc.freeze()
         with _writer(settings) as write, _progress(report) as progress:
@@ -127,9 +132,11 @@ def _pass(
     progress()
 
 
-def _life(settings: Settings) -> Life:
+def _life(settings: Settings, organization: ResourceKey | None) -> Life:
     """Compose now, so that the processes share the tables; open the store in each of them."""
     composed = compose(settings.base, settings.base_aliases, settings.rest, settings.search)
+    if organization is not None:
+        composed = replace(composed, preparer=replace(composed.preparer, organizations=(organization,)))
     database = database_path(settings)
 
     async def live(next_file: Callable[[], Path | None], tell: Callable[[Message], None]) -> None:

@@ -156,6 +156,19 @@ def test_every_kind_of_file_is_loaded_once(tmp_path):
     assert (count(data), count(data, "Patient")) == (155, 153)
 
 
+def test_what_is_loaded_belongs_to_the_organization_that_is_named(tmp_path):
+    file = write(tmp_path / "in" / "a.json", patient("a"))
+    for wrong in ("h", "Patient/h", "https://other.example/fhir/Organization/h"):
+        done = load(tmp_path, file, "--organization", wrong)
+        assert done.returncode == 2
+        assert "Organization/ID" in done.stderr
+    assert load(tmp_path, file, "--organization", "Organization/h").returncode == 0
+    sql = """SELECT owned.id, owner_.id FROM owner JOIN resource owned ON owned.rid = owner.rid
+        JOIN resource owner_ ON owner_.rid = owner.organization"""
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
+        assert connection.execute(sql).fetchall() == [("a", "h")]
+
+
 def test_what_fails_is_told_and_the_rest_is_loaded(tmp_path):
     files, data = tmp_path / "files", tmp_path / "data"
     write(files / "wrong.json", transaction(patient("x", gender="none"), patient("y", birthdate="1990")))
