@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -49,6 +49,11 @@ class Desk:
     def user(self, name: str) -> User:
         """The user; exit code 1 when there is none."""
         return self.store.user(name) or refuse(f"there is no user {name}", 1)
+
+    def change(self, name: str, **members: Any) -> User:
+        """Give a user other values; the user as it is now. Exit code 1 when there is none."""
+        changed = self.store.change_user(name, lambda user: replace(user, **members))
+        return changed or refuse(f"there is no user {name}", 1)
 
     def client(self, name: str) -> Client:
         """The client; exit code 1 when there is none."""
