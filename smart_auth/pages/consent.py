@@ -61,7 +61,7 @@ _LASTING = {
     "online_access": "Keep this access while you stay signed in",
 }
 _VERBS = {"c": "create", "r": "read", "u": "change", "d": "delete", "s": "search"}
-_WHOSE = {"patient": "of this patient", "user": "that you may see", "system": "that the app may see"}
+_WHOSE = {"patient": "this patient", "user": "what you may see", "system": "what the app may see"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +138,11 @@ def boxes(asked: str) -> Iterator[Box]:
 
 
 def label_of(scope: ResourceScope) -> str:
-    """A scope in words: `Observation of this patient (category laboratory): read, search`."""
+    """A scope in words: `Observation, category laboratory: read, search (this patient)`."""
     what = "Everything" if scope.type == "*" else scope.type
-    limits = ", ".join(f"{name} {value.rpartition('|')[2]}" for name, value in scope.query)
+    limits = "".join(f", {name} {value.rpartition('|')[2]}" for name, value in scope.query)
     verbs = ", ".join(_VERBS[letter] for letter in scope.letters)
-    return f"{what} {_WHOSE[scope.context]}{f' ({limits})' if limits else ''}: {verbs}"
+    return f"{what}{limits}: {verbs} ({_WHOSE[scope.context]})"
 
 
 def _narrower(scope: ResourceScope, depth: int = 1) -> Iterator[Box]:

@@ -1,13 +1,15 @@
 """Choosing the patient whose data an app is to see.
 
-Rules: only patients that the person may see are shown and taken; the search goes by id or name; the choice is looked up again when it comes
-back, for the form is the browser's. The search changes nothing and shows its fields in the address: its `csrf` opens nothing.
+Rules: only patients that the person may see are shown and taken; the search (`?q=`) goes by id or name; the choice is looked up again when it
+comes back, for the form is the browser's.
 """
+
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
 from smart_auth.pages.flow import go, is_own, patients, place_of, with_patient
-from smart_auth.pages.visit import Visit, csrf_of
+from smart_auth.pages.visit import Visit
 
 _LONGEST = 100
 
@@ -20,6 +22,8 @@ def patient(visit: Visit) -> Response:
     assert visit.signed_in is not None
     assert place.request is not None
     user, error, message = visit.signed_in[2], "", ""
+    if visit.posted and visit.text("search"):
+        return visit.redirect(f"{visit.path('patient')}&{urlencode({'q': visit.text('q')})}")
     if visit.posted:
         chosen = visit.text("patient")
         if chosen and any(chosen == name for name, _ in patients(visit, user, chosen[:_LONGEST])):
@@ -36,6 +40,5 @@ def patient(visit: Visit) -> Response:
         search=search,
         searchable=not is_own(user),
         patients=patients(visit, user, search),
-        opens_nothing=csrf_of(""),
         app=place.request.client.name,
     )

@@ -65,7 +65,7 @@ async def test_staff_sign_in_choose_a_patient_and_allow(browser, store, clock):
     page = await browser.send(page, username="jane", password=PASSWORD, action="login")
     assert (page.name, page.status) == ("patient", 200)
     assert page.form["radios"] == ["p1", "p2", "p3"]
-    assert page.form["buttons"] == [("action", "select")]
+    assert page.form["buttons"] == [("search", "search"), ("action", "select")]
     page = await browser.send(page, patient="p1", action="select")
     assert page.name == "consent"
     assert page.form["buttons"] == [("action", "approve"), ("action", "deny")]
@@ -142,6 +142,9 @@ async def test_patients_are_searched_by_id_or_name(browser, store, clock):
     assert (await browser.page(f"/auth/patient?tx={tx}&q=p2")).form["radios"] == ["p2"]
     page = await browser.page(f"/auth/patient?tx={tx}&q=Cy")
     assert page.form["radios"] == ["p3"]
+    page = await browser.send(page, q="Bo <", search="search")
+    assert page.form["radios"] == ["p2"]
+    assert (await browser.send(page, patient="p2", action="select")).name == "consent"
 
 
 async def test_a_launch_for_somebody_else_is_denied_before_anything_is_shown(browser, store, clock):
