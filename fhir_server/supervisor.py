@@ -15,6 +15,7 @@ import contextlib
 import errno
 import gc
 import os
+import resource
 import select
 import signal
 import socket
@@ -108,6 +109,7 @@ def supervise(settings: Settings) -> int:
     configure_logging(settings.log_level, settings.log_format)
     structlog.contextvars.bind_contextvars(process="supervisor")
     sys.setswitchinterval(SWITCH_INTERVAL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold records in the clear
     listener = listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     from fhir_server.first_start import prepare_auth  # noqa: PLC0415  (a taken port needs no imports)

@@ -5,7 +5,6 @@ import contextlib
 import faulthandler
 import gc
 import os
-import resource
 import signal
 import socket
 import sqlite3
@@ -118,7 +117,6 @@ def serve_application(app: ASGIApp, listener: socket.socket, settings: Settings)
     def work(ready: Callable[[], None], lifeline: int) -> None:
         gc.set_threshold(*GC_THRESHOLDS)
         faulthandler.enable()
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold records in the clear
         server = _Server(config, ready, lifeline)
         server.run(sockets=[listener])
         if not server.started:
