@@ -32,8 +32,8 @@ def is_secure(public: str) -> bool:
 
 
 def cookie_name(public: str, what: str) -> str:
-    """The name of a cookie: `__Host-session`, or `session` where the server is reached over plain http."""
-    return f"__Host-{what}" if is_secure(public) else what
+    """The name of a cookie: `__Host-fhir-session`, or `fhir-session` where the server is reached over plain http."""
+    return f"__Host-fhir-{what}" if is_secure(public) else f"fhir-{what}"
 
 
 def set_cookie(response: Response, public: str, what: str, value: str) -> None:

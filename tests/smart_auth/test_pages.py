@@ -263,7 +263,7 @@ async def test_a_wrong_login_is_answered_alike(browser, store, name, password):
     person(store, "gone", disabled=True)
     page = await browser.sign_in("", name, password)
     assert (page.name, page.status, page.errors) == ("login", 401, ["bad_credentials"])
-    assert "session" not in {cookie.name.removeprefix("__Host-") for cookie in browser.client.cookies.jar}
+    assert {cookie.name for cookie in browser.client.cookies.jar} == {"__Host-fhir-login"}
 
 
 async def test_names_are_compared_without_case(browser):
@@ -559,7 +559,7 @@ async def test_a_changed_password_ends_the_other_sessions(parts):
 
 @pytest.mark.parametrize(
     ("public", "name", "secure"),
-    [("https://fhir.example.org", "__Host-session", True), ("http://localhost:8000", "session", False)],
+    [("https://fhir.example.org", "__Host-fhir-session", True), ("http://localhost:8000", "fhir-session", False)],
 )
 async def test_the_session_cookie_is_kept_from_scripts_and_other_sites(store, clock, public, name, secure):
     app(store)
@@ -577,26 +577,26 @@ async def test_the_session_cookie_is_kept_from_scripts_and_other_sites(store, cl
 async def test_signing_in_gives_a_new_session(parts, store):
     browser = another(parts)
     await browser.sign_in()
-    fixed = browser.client.cookies["__Host-session"]
+    fixed = browser.client.cookies["__Host-fhir-session"]
     tx = request(store, parts.now, prompt="login")
     page = await browser.page(f"/auth/login?tx={tx}")
     await browser.send(page, username="jane", password=PASSWORD, action="login")
-    assert browser.client.cookies["__Host-session"] != fixed
+    assert browser.client.cookies["__Host-fhir-session"] != fixed
     assert store.session(fixed) is None
 
 
 async def test_a_cookie_that_was_planted_is_worth_nothing(parts, store):
     browser = another(parts)
-    browser.client.cookies.set("__Host-session", "A" * 43, domain="fhir.example.org")
+    browser.client.cookies.set("__Host-fhir-session", "A" * 43, domain="fhir.example.org")
     await browser.sign_in()
-    assert browser.client.cookies["__Host-session"] != "A" * 43
+    assert browser.client.cookies["__Host-fhir-session"] != "A" * 43
     assert store.session("A" * 43) is None
 
 
 async def test_the_second_factor_gives_a_new_session_too(parts, store, factor):
     browser = another(parts)
     page = await browser.sign_in()
-    half = browser.client.cookies["__Host-session"]
+    half = browser.client.cookies["__Host-fhir-session"]
     await browser.send(page, otp=factor.code(), action="verify")
     assert store.session(half) is None
 
@@ -662,7 +662,7 @@ async def test_the_session_of_somebody_else_cannot_be_ended(parts, store):
     browser, victim = another(parts), another(parts)
     await browser.sign_in()
     await victim.sign_in("", "joe")
-    theirs = hashed(victim.client.cookies["__Host-session"])
+    theirs = hashed(victim.client.cookies["__Host-fhir-session"])
     await browser.send(await browser.page("/auth/sessions"), action="end", session=theirs)
     assert (await victim.page("/auth/apps")).name == "apps"
 
@@ -932,7 +932,7 @@ async def test_no_page_acts_on_a_forged_form(parts, store, clock):
 
 async def test_a_form_without_a_session_leads_to_the_login(browser, store, clock):
     page = await consent_page(browser, store, clock, "patient/Patient.rs")
-    del browser.client.cookies["__Host-session"]
+    del browser.client.cookies["__Host-fhir-session"]
     assert (await browser.send(page, action="approve")).name == "login"
     assert store.grants("jane") == []
 
