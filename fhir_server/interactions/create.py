@@ -29,7 +29,7 @@ async def create(service: Service, request: FhirRequest) -> FhirResponse:
     require_literal(service, request, resource)
     criteria = request.headers.get("if-none-exist")
     if criteria is None:
-        written = put(service.preparer, resource, ResourceKey(kind, service.new_id()), "POST", expected=0)
+        written = put(service.preparer, resource, ResourceKey(kind, service.new_id()), "POST", expected=0, fresh=True)
         (done,) = await commit(service, UnitOfWork((written,)), request.narrowing)
         return answer(service, request, done, 201)
     pairs = criteria_pairs(service, kind, criteria, "If-None-Exist")
@@ -38,7 +38,7 @@ async def create(service: Service, request: FhirRequest) -> FhirResponse:
         found = await find(service, kind, pairs, request.narrowing, "If-None-Exist")
         if found.match is not None:
             return answer(service, request, found.match, 200)
-        new = put(service.preparer, resource, ResourceKey(kind, service.new_id()), "POST", expected=0)
+        new = put(service.preparer, resource, ResourceKey(kind, service.new_id()), "POST", expected=0, fresh=True)
         (done,) = await commit(service, UnitOfWork((new,), (found.guard,)), request.narrowing)
         return answer(service, request, done, 201)
 

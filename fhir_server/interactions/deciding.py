@@ -89,7 +89,7 @@ class Deciding:
         stored = await self.inner.read(write.key, EVERYTHING)
         current = None if stored is None or stored.deleted else stored
         method = write.method if isinstance(write, Put) else "DELETE"
-        if isinstance(write, Put) and method == "POST" and write.expected == 0:  # under an id of the server
+        if isinstance(write, Put) and write.fresh:
             return await self._creatable(write, "c"), 0
         reached = await self.inner.read(write.key, self.access.narrowing(_LETTERS[method])) is not None
         shown = await self.inner.read(write.key, self.access.writing()) is not None

@@ -11,6 +11,7 @@ Specification: https://hl7.org/fhir/R4/http.html#Status-Codes, https://hl7.org/f
 """
 
 import asyncio
+import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -186,7 +187,7 @@ class GuardedStore:
             else:
                 self.committed(write.key for write in decided.unit.writes)
                 return decided.outcome(done)
-            await asyncio.sleep(0.002 * turn)
+            await asyncio.sleep(random.uniform(0, 0.002 * 2**turn))  # noqa: S311  (apart by chance)
         raise contended()
 
 

@@ -57,8 +57,9 @@ def put(
     method: Literal["POST", "PUT", "PATCH"],
     *,
     expected: int | None = None,
+    fresh: bool = False,
 ) -> Put:
-    """The write of a checked resource as `key`. Its own id, versionId and lastUpdated do not count."""
+    """The write of a checked resource as `key`. Its own id, versionId and lastUpdated do not count. `fresh`: the key is a new one of the server."""
     preparer.refresh()
     return Put(
         key,
@@ -68,6 +69,7 @@ def put(
         expected,
         preparer.organizations,
         released(resource),
+        fresh,
     )
 
 

@@ -120,6 +120,6 @@ def _order(aim: Aim) -> int:
 def _put(service: Service, aim: Aim, resource: Resource) -> Put:
     method = cast("Literal['POST', 'PUT', 'PATCH']", aim.entry.method)
     try:
-        return put(service.preparer, resource, aim.keys[0], method, expected=aim.expected)
+        return put(service.preparer, resource, aim.keys[0], method, expected=aim.expected, fresh=aim.creates)
     except FhirError as error:
         raise placed(error, aim.entry) from None

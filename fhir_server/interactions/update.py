@@ -67,7 +67,7 @@ async def conditional_update(service: Service, request: FhirRequest) -> FhirResp
 
     async def attempt() -> FhirResponse:
         meant = await meaning(service, kind, request.query, resource, request.headers, request.narrowing)
-        new = put(service.preparer, resource, meant.key, "PUT", expected=meant.expected)
+        new = put(service.preparer, resource, meant.key, "PUT", expected=meant.expected, fresh=meant.fresh)
         (done,) = await commit(service, UnitOfWork((new,), (meant.guard,)), request.narrowing)
         return answer(service, request, done, 201 if done.created else 200)
 
@@ -76,11 +76,12 @@ async def conditional_update(service: Service, request: FhirRequest) -> FhirResp
 
 @dataclass(frozen=True, slots=True)
 class Meant:
-    """The resource that a conditional update writes, the version that must be current (0: none), and the guard of its criteria."""
+    """The resource that a conditional update writes, the version that must be current (0: none), and the guard of its criteria. `fresh`: the id is new."""
 
     key: ResourceKey
     expected: int | None
     guard: Guard
+    fresh: bool = False
 
 
 async def meaning(
@@ -105,7 +106,7 @@ async def meaning(
         require_same_id(resource, key)
         await require_known(service, key, narrowing)
     await preconditions(service, key, headers, narrowing)
-    return Meant(key, 0, found.guard)
+    return Meant(key, 0, found.guard, given is None)
 
 
 async def _is_live(service: Service, key: ResourceKey, narrowing: Narrowing) -> bool:

@@ -52,7 +52,7 @@ class Put:
     """Write a new version. `expected`: the version that must be current (0: never existed or deleted; None: any).
 
     `body` lacks versionId and lastUpdated, which the commit gives. Identical content to the current version makes no new one.
-    `organizations` own the resource from now on, beside those that do already; `released` is False while patients may not see it (status of smart.md).
+    `fresh`: the id is one that the server has just made. `organizations` own the resource from now on, beside those that do already; `released` is False while patients may not see it (status of smart.md).
     """
 
     key: ResourceKey
@@ -62,6 +62,7 @@ class Put:
     expected: int | None = None
     organizations: tuple[ResourceKey, ...] = ()
     released: bool = True
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

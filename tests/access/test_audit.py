@@ -60,13 +60,13 @@ async def test_a_request_without_a_good_token_is_recorded_without_a_user(hospita
     assert [agent["requestor"] for agent in event["agent"]] == [True, False]
 
 
-async def test_what_was_seen_in_an_emergency_is_told_as_such(hospital):
-    dora = hospital.as_("dora", "user/*.rs user/Observation.rs launch")
+async def test_what_was_seen_in_an_emergency_is_told_as_such(fresh):
+    dora = fresh.as_("dora", "user/*.rs user/Observation.rs launch")
     asked = {"patient": "bert", "reason": "unconscious at the door", "minutes": 5}
-    opened = await hospital.send("POST", "https://fhir.example.org/auth/break-glass", asked, dora)
+    opened = await fresh.send("POST", "https://fhir.example.org/auth/break-glass", asked, dora)
     assert opened.status_code in (200, 201), opened.text
-    admin = hospital.as_("adam", "user/*.rs")
-    answer = await hospital.get("AuditEvent?agent-name=dora&patient=bert&_count=1", admin)
+    admin = fresh.as_("adam", "user/*.rs")
+    answer = await fresh.get("AuditEvent?agent-name=dora&patient=bert&_count=1", admin)
     (event,) = [entry["resource"] for entry in answer.json()["entry"]]
     assert event["purposeOfEvent"][0]["coding"][0]["code"] == "BTG"
 
