@@ -3,7 +3,7 @@
 Rules.
 1. A wrong name and a wrong password are answered alike and cost the same; who failed too often waits (`attempts`).
 2. A second factor is good once; so is a recovery code.
-3. A changed password ends the other sessions of its person.
+3. A changed password ends the other sessions of its person. Who has not finished signing in may let somebody else do it.
 
 Specification: https://pages.nist.gov/800-63-3/sp800-63b.html
 """
@@ -42,6 +42,8 @@ def otp(visit: Visit) -> Response:
     if not visit.posted:
         return visit.page("otp", request=place.request)
     assert visit.signed_in is not None
+    if visit.text("action") == "cancel":
+        return _cancelled(visit, place)
     cookie, session, user = visit.signed_in
     store, now, who = visit.parts.store, visit.parts.now(), attempts.subject("otp", user.name)
     if not attempts.admitted(store, who, visit.parts.options.login_limit, now):
@@ -69,6 +71,8 @@ def password(visit: Visit) -> Response:
     }
     if not visit.posted:
         return visit.page("password", request=place.request, **shown)
+    if session.pending and visit.text("action") == "cancel":
+        return _cancelled(visit, place)
     error, message = _change(visit, user)
     if error:
         return visit.page(
@@ -130,6 +134,18 @@ def _onward(visit: Visit, cookie: str, session: Session, user: User, *, was: str
     onward = replace(visit, signed_in=(cookie, session, user))
     answer = go(onward, place_of(onward))
     sessions.set_cookie(answer, visit.parts.public, "session", cookie)
+    return answer
+
+
+def _cancelled(visit: Visit, place: Place) -> Response:
+    """End a session that still lacks a step, so that somebody else may sign in for the same request."""
+    assert visit.signed_in is not None
+    cookie, session, _ = visit.signed_in
+    sessions.end(visit.parts, [(hashed(cookie), session)])
+    if place.request is not None and place.request.session == hashed(cookie):
+        visit.keep(session="")
+    answer = visit.redirect(visit.path("login"))
+    sessions.drop_cookie(answer, visit.parts.public, "session")
     return answer
 
 

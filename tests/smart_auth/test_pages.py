@@ -383,7 +383,7 @@ def factor(store, clock):
 
 async def test_a_second_factor_is_asked_for_and_taken(browser, store, clock, factor):
     page = await browser.sign_in(request(store, clock))
-    assert (page.name, page.form["buttons"]) == ("otp", [("action", "verify")])
+    assert (page.name, page.form["buttons"][0]) == ("otp", ("action", "verify"))
     page = await browser.send(page, otp=factor.code(), action="verify")
     assert page.name == "patient"
 
@@ -393,6 +393,19 @@ async def test_nothing_opens_before_the_second_factor(browser, store, clock, fac
     await browser.sign_in(tx)
     for name in ("apps", "sessions", "password", "factor", "consent", "patient"):
         assert (await browser.page(f"/auth/{name}?tx={tx}")).name == "otp"
+
+
+@pytest.mark.parametrize("missing", [{"totp": "A" * 32}, {"must_change": True}])
+async def test_who_has_not_finished_lets_somebody_else_sign_in(browser, store, clock, missing):
+    person(store, **missing)
+    person(store, "joe")
+    tx = request(store, clock)
+    page = await browser.sign_in(tx)
+    half = browser.client.cookies["__Host-fhir-session"]
+    page = await browser.send(page, action="cancel")
+    assert (page.name, store.session(half)) == ("login", None)
+    page = await browser.send(page, username="joe", password=PASSWORD, action="login")
+    assert page.name == "patient"
 
 
 @pytest.mark.parametrize("code", ["000000", "", "12345", "abcdef", "\u0660" * 6])
