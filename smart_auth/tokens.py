@@ -6,7 +6,8 @@ Rules.
 2. It is good while its grant is not revoked and neither its user nor its client is disabled; roles, organization and fhirUser are those that
    the store has now, not those of the day it was made. The store's epoch is looked at when the second changes, so all of that holds within
    one second in every process.
-3. A token that was checked is remembered until the epoch changes; its signature until the keys may have changed, too.
+3. A token that was checked is remembered until the epoch changes. Threads may share a `Tokens`: what one looks up goes into the memory that was
+   there before it looked, so nothing that was forgotten comes back.
 
 Specification: https://www.rfc-editor.org/rfc/rfc9068, https://openid.net/specs/openid-connect-core-1_0.html#IDToken
 """
@@ -97,12 +98,13 @@ class Tokens:
         now = self._now()
         if now != self._looked:
             self._look(now)
-        principal = self._known.get(token)
+        known = self._known  # what another thread forgets meanwhile is not remembered again
+        principal = known.get(token)
         if principal is None:
             principal = self._checked(token)
-            if len(self._known) >= _KNOWN:
-                self._known = {}
-            self._known[token] = principal
+            if len(known) >= _KNOWN:
+                known.clear()
+            known[token] = principal
         if principal.expires <= now:
             raise TokenFault("expired")
         return principal
@@ -126,19 +128,20 @@ class Tokens:
         now = self._now()
         if now != self._looked:
             self._look(now)
-        key, material = self._signers.get(use) or self._signer(use)
+        signers = self._signers
+        key, material = signers.get(use) or self._signer(use, signers)
         algorithm = keys.ALGORITHMS[use]
         header = {"alg": algorithm, "typ": typ, "kid": key.kid}
         return jwt.encode(header, claims, material, algorithms=[algorithm])
 
-    def _signer(self, use: keys.KeyUse) -> tuple[Key, Any]:
+    def _signer(self, use: keys.KeyUse, signers: dict[str, tuple[Key, Any]]) -> tuple[Key, Any]:
         from joserfc.jwk import import_key  # noqa: PLC0415
 
         key = keys.signing(self._store.keys(), use)
         if key is None:
             raise keys.KeyFault(f"there is no key to sign {use} tokens with; `keys rotate` makes one")
-        self._signers[use] = key, import_key(dict(key.jwk))
-        return self._signers[use]
+        signers[use] = key, import_key(dict(key.jwk))
+        return signers[use]
 
     def _checked(self, token: str) -> Principal:
         """The principal of a token that is not remembered."""
@@ -160,12 +163,12 @@ class Tokens:
         header = guest.headers()
         if header.keys() != {"alg", "typ", "kid"} or header["typ"] != _TYP:
             raise KeyError("header")
-        kid = header["kid"]
-        if kid not in self._keys:
+        kid, known = header["kid"], self._keys
+        if kid not in known:
             for key in keys.trusted(self._store.keys(), self._now()):
                 if key.use == "access":
-                    self._keys[key.kid] = import_key(dict(key.jwk))
-        return self._keys[kid]
+                    known[key.kid] = import_key(dict(key.jwk))
+        return known[kid]
 
     def _own(self, claims: Any) -> Mapping[str, Any]:
         """The claims, when they are of our making."""

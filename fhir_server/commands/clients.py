@@ -27,6 +27,7 @@ ClientId = Annotated[str, typer.Argument(metavar="ID", help="Client id.")]
 
 _ID = re.compile(r"[\x21-\x7E]{1,200}")
 _SHORT = 32
+_LONGEST_NAME = 200
 
 
 class Kind(Enum):
@@ -65,6 +66,8 @@ def add(
     _consistent(kind, redirect or [], jwks, jwks_url, secret_stdin=secret_stdin, no_pkce=legacy_no_pkce)
     if client_id and not _ID.fullmatch(client_id):
         misused(f"{client_id!r} is no client id: visible ASCII, at most 200")
+    if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
+        misused(f"--name: what people are shown has 1 to {_LONGEST_NAME} characters that can be shown")
     with desk(data_dir, as_json=as_json) as here:
         if client_id and not replace_it and here.store.client(client_id) is not None:
             refuse(f"there is a client {client_id} already; --replace replaces it", 1)

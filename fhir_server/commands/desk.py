@@ -129,8 +129,11 @@ def checked_id(text: str, what: str) -> str:
 
 
 def from_stdin(what: str) -> str:
-    """The first line of stdin; exit code 2 when it is empty."""
-    text = sys.stdin.readline().rstrip("\r\n")
+    """The first line of stdin; exit code 2 when it is empty or no UTF-8."""
+    try:
+        text = sys.stdin.buffer.readline().decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        refuse(f"the {what} on stdin is not UTF-8", 2)
     return text or refuse(f"there is no {what} on stdin", 2)
 
 

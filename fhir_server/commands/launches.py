@@ -41,6 +41,8 @@ def launch(
     data_dir: DataDir = None,
 ) -> None:
     """Prepare a launch of an app, to be followed once; the last line is its URL."""
+    if not intent.isprintable():
+        misused("--intent: has characters that cannot be shown")
     context = LaunchContext(
         patient=checked_id(patient, "a patient"),
         encounter=checked_id(encounter, "an encounter") if encounter else "",
@@ -96,6 +98,7 @@ def token(
             context=context,
             auth_time=here.now if user else 0,
         )
+        keys.ensure(here.store, here.now)  # the server may not have been started yet
         here.store.add_grant(grant)
         usual = client.access_seconds if client and client.access_seconds else here.settings.smart.access_seconds
         answer = _response(here, grant, user, client, ttl or usual, scopes)
@@ -165,7 +168,8 @@ def _fhir_context(text: str) -> Mapping[str, Any]:
     """One object of `fhirContext`: https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html#fhircontext-exp."""
     try:
         found = json.loads(text)
-    except (ValueError, RecursionError):
+        json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):  # among them half a surrogate pair
         misused(f"--fhir-context {text}: is no JSON")
     if not isinstance(found, dict) or not any(name in found for name in _CONTEXT_MEMBERS):
         misused(f"--fhir-context {text}: is no object with one of {', '.join(_CONTEXT_MEMBERS)}")

@@ -176,6 +176,9 @@ REFUSALS = {
     "tokens that live no time": (2, "client add --name N --type symmetric --access-ttl 0", "access-ttl"),
     "another secret for a client without": (1, "client rotate app", "public"),
     "disabling no client": (1, "client disable none", "none"),
+    "a client without a name": (2, "client add --name= --type symmetric", "--name"),
+    "a client whose name turns text around": (2, "client add --name a\u202eb --type symmetric", "--name"),
+    "a launch of half a character": (2, 'launch --client app --patient p --fhir-context {"reference":"\\ud800"}', "JSON"),
     "a launch of no client": (1, "launch --client none --patient p", "none"),
     "a launch of a client without launch URI": (1, "launch --client known --patient p", "--launch"),
     "a launch of a disabled client": (1, "launch --client off --patient p", "disabled"),
@@ -518,6 +521,18 @@ def test_keys_are_listed_rotated_and_disabled(told, run, store, tokens):
 def test_a_configured_public_url_is_the_base(run, told, monkeypatch, populated):
     monkeypatch.setenv("FHIR_PUBLIC_URL", "https://other.example.org/ehr/")
     assert told("launch", "--client", "app", "--patient", "p")["iss"] == "https://other.example.org/ehr/fhir"
+
+
+def test_a_password_that_is_no_utf_8_is_refused(run):
+    done = run("user", "add", "jane", "--role", "nurse", "--password-stdin", stdin=b"\xff\n")
+    assert done.exit_code == 2
+    assert "UTF-8" in done.stderr
+
+
+def test_tokens_may_be_made_before_the_first_start(tmp_path):
+    done = CliRunner().invoke(app, ["token", "--scope", "system/*.rs", "--data-dir", str(tmp_path / "new")])
+    assert done.exit_code == 0
+    assert done.stdout.count(".") == 2
 
 
 def test_users_may_be_added_before_the_first_start(tmp_path):

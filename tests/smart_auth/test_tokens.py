@@ -139,6 +139,23 @@ def test_within_a_second_it_is_refused_in_another_process_when(tmp_path, tokens,
     assert reason(tokens, token) == "revoked"
 
 
+def test_what_is_revoked_while_a_thread_checks_it_is_not_remembered(tokens, store, clock, monkeypatch):
+    token, read = tokens.access(OWN, 300), store.grant
+
+    def meanwhile(name):
+        found = read(name)
+        monkeypatch.setattr(store, "grant", read)
+        store.revoke(["g"])
+        clock.now += 1
+        with pytest.raises(TokenFault, match="revoked"):
+            tokens.verify(token)
+        return found
+
+    monkeypatch.setattr(store, "grant", meanwhile)
+    tokens.verify(token)
+    assert reason(tokens, token) == "revoked"
+
+
 def test_roles_are_those_of_now(tokens, store, clock):
     token = tokens.access(OWN, 300)
     store.put_user(User("jane", ("nurse",), fhir_user="Practitioner/2", organization="Organization/b"))
