@@ -17,7 +17,7 @@ from fhir_server.storage.sqlite.reading import read, stored_row
 from search.dialects.sqlite import everything as dialect
 from search.dialects.sqlite.statement import Statement
 from search.everything import EverythingQuery, Place
-from search.narrowing import Narrowing
+from search.narrowing import EVERYTHING, Narrowing
 
 Columns = tuple[Any, ...]
 """Type number, rid, id, version, updated, method, body."""
@@ -27,6 +27,7 @@ _NOBODY = -(1 << 61)
 
 def everything(catalog: Catalog, query: EverythingQuery, narrowing: Narrowing) -> Collected:
     """A page of what there is about the owner."""
+    catalog.even = narrowing is not EVERYTHING
     owner = read(catalog, query.owner, narrowing)
     if owner is None or owner.deleted:
         return Collected(owner, (), more=False)

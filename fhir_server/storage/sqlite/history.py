@@ -15,7 +15,7 @@ from fhir_server.storage.sqlite.catalog import Catalog
 from resources.model import ResourceKey
 from search.dialects import sqlite as dialect
 from search.dialects.sqlite.layout import DELETED
-from search.narrowing import Narrowing
+from search.narrowing import EVERYTHING, Narrowing
 from search.query import All
 
 _CREATED = "r.version = 1 OR (SELECT h.deleted FROM history h WHERE h.rid = r.rid AND h.version = r.version - 1)"
@@ -38,6 +38,7 @@ class _Where(NamedTuple):
 
 def history(catalog: Catalog, query: HistoryQuery, narrowing: Narrowing) -> HistoryPage:
     """A page of versions, newest first."""
+    catalog.even = narrowing is not EVERYTHING
     scope, (current_index, past_index) = _scope(catalog, query)
     where = scope.also(*_access(catalog, query, narrowing))
     if query.lists:

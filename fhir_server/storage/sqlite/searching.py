@@ -20,7 +20,7 @@ from resources.errors import FhirError
 from resources.json_format import decode, encode
 from search.dialects import sqlite as dialect
 from search.narrowing import Narrowing
-from search.query import And, Nothing, Query
+from search.query import All, And, Nothing, Query
 from search.versions import WARNING, over_versions
 
 _CLOSURE: Final = 20
@@ -49,6 +49,7 @@ class Compiled:
 
 def compiled(query: Query, catalog: Catalog) -> Compiled:
     """The query and its `others`, compiled, types left out that never occurred; `shape` names what may be slow about them."""
+    catalog.even = not isinstance(query.narrowing, All)
     queries = [query]
     if query.others:
         queries = [one for one in (query, *query.others) if catalog.type(one.type) > 0] or queries

@@ -36,8 +36,8 @@ _SORT: Final = {
 
 
 def restricted(query: Query) -> Node:
-    """What a row of the query's type must satisfy, access included."""
-    parts = tuple(part for part in (query.where, query.narrowing) if not isinstance(part, All))
+    """What a row of the query's type must satisfy, access first: where few rows may be seen, no others are looked at."""
+    parts = tuple(part for part in (query.narrowing, query.where) if not isinstance(part, All))
     if len(parts) == 1:
         return parts[0]
     flat = tuple(inner for part in parts for inner in (part.parts if isinstance(part, And) else (part,)))
@@ -304,8 +304,8 @@ def _walk_field(query: Query, planner: Planner, node: Node, key: SortKey) -> Sta
 
 
 def of_types(nodes: Iterable[tuple[str, Node]], kind: str, rid: str, catalog: Catalog) -> Sql:
-    """The condition that the live resource of number `rid`, whose type number is the expression `kind`, satisfies the node of its type."""
-    return access.of_types(Planner(catalog), nodes, kind, rid)
+    """The condition that `rid` is a live resource, whose type number is the expression `kind`, and satisfies the node of its type."""
+    return access.of_types(Planner(catalog), nodes, kind, rid, live=True)
 
 
 def holds(node: Node, rid: str, type_: str, catalog: Catalog) -> Sql:
