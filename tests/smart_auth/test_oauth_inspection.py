@@ -223,7 +223,7 @@ async def test_a_token_of_the_operator_sees_all_tokens(world):
 async def signed_in(world, user=DOCTOR):
     """The cookie of a session."""
     cookie, _ = sessions.begin(world.parts, user, "Firefox on Linux", "")
-    return {"Cookie": f"session={cookie}"}
+    return {"Cookie": f"{sessions.cookie_name(world.parts.public, 'session')}={cookie}"}
 
 
 async def logout(world, headers, **parameters):
