@@ -30,11 +30,11 @@ _HOSPITAL: Final = "Organization/hospital"
 _INSURER: Final = "Organization/insurer-1"
 _DEMO_STAFF: Final = {
     "admin": "",
-    "doctor": "Practitioner/practitioner-0001",
-    "nurse": "Practitioner/practitioner-0002",
+    "doctor": "Practitioner/practitioner-0002",
+    "nurse": "Practitioner/practitioner-0008",
     "receptionist": "",
     "pharmacist": "",
-    "lab-technician": "",
+    "lab-technician": "Practitioner/practitioner-0003",
     "billing": "",
     "insurer": "",
     "integration": "",

@@ -146,7 +146,7 @@ def test_the_demonstration_has_a_user_for_each_role_and_two_patients(server):
     assert roles.count("patient") == 2
     linked = {row["username"]: row["fhirUser"] for row in command(served, "user", "list")["users"]}
     assert len({linked["patient-1"], linked["patient-2"]}) == 2
-    assert linked["doctor"] == "Practitioner/practitioner-0001"
+    assert linked["doctor"] == "Practitioner/practitioner-0002"
     assert "demo-app" in [row["clientId"] for row in command(served, "client", "list")["clients"]]
 
 
