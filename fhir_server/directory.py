@@ -1,8 +1,7 @@
 """What authorization asks of the store of resources (`smart_auth.ports.Directory`): whether something is there, whom one may choose.
 
 Rules.
-1. Staff choose among the patients that their access lets them see (`gate`). A patient has their own record, a related person those of the
-   patients they are related to now; who is both, by a Person resource that links the two with sure assurance, has both.
+1. Staff choose among the patients that their access lets them see (`gate`), patients and related persons among their own (`kin.py`).
 2. Nothing here is remembered.
 
 Specification: https://hl7.org/fhir/R4/relatedperson.html, https://hl7.org/fhir/R4/person.html
@@ -12,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from fhir_server.http.access import Gate
@@ -20,6 +19,7 @@ from fhir_server.http.negotiation import Prefer
 from fhir_server.http.request import FhirRequest
 from fhir_server.interactions.search import search as search_type
 from fhir_server.interactions.service import Service
+from fhir_server.kin import ON_BEHALF, own_patients
 from resources import references
 from resources.model import ResourceKey, is_id
 from search.narrowing import EVERYTHING, Narrowing
@@ -29,9 +29,6 @@ from smart_auth.roles import PATIENT
 
 _MOST: Final = 20
 _IDENTIFIER_TYPES: Final = "http://terminology.hl7.org/CodeSystem/v2-0203"
-_SURE: Final = frozenset({"level3", "level4"})
-"""The assurances of Person.link that count: somebody has checked who it is."""
-_ON_BEHALF: Final = ("Patient", "RelatedPerson")
 
 Body = Mapping[str, Any]
 
@@ -54,8 +51,8 @@ class StoreDirectory:
 
     async def patients(self, user: User, search: str) -> list[tuple[str, str]]:
         """See the port: the patient of that id first, then those whose name begins so."""
-        if user.fhir_user.startswith(_ON_BEHALF):
-            return await self._own(user.fhir_user)
+        if user.fhir_user.startswith(ON_BEHALF):
+            return [(body["id"], shown(body)) for body in await own_patients(self.service, user.fhir_user)]
         if set(user.roles) <= {PATIENT}:
             return []
         service, narrowing = await self._seen_by(user)
@@ -99,36 +96,6 @@ class StoreDirectory:
         )
         admitted = await gate.admitted(principal)
         return admitted.service, admitted.access.narrowing("rs")
-
-    async def _own(self, fhir_user: str) -> list[tuple[str, str]]:
-        """The patients of a person who is a patient, a related person, or both."""
-        found: dict[str, str] = {}
-        for reference in await self._linked(fhir_user):
-            key = references.parse(reference, ()).key
-            body = await _read(self.service, key) if key is not None and key.type in _ON_BEHALF else None
-            if body is not None and body["resourceType"] == "RelatedPerson":
-                body = await self._related(body)
-            if body is not None:
-                found[body["id"]] = shown(body)
-        return list(found.items())
-
-    async def _linked(self, fhir_user: str) -> list[str]:
-        """The person's own reference and those of the resources that surely are the same person."""
-        same = [fhir_user]
-        for person in await _search(self.service, "Person", [("link", fhir_user)]):
-            sure = [
-                one["target"].get("reference", "") for one in person.get("link", ()) if one.get("assurance") in _SURE
-            ]
-            if person.get("active", True) and fhir_user in sure:
-                same += sure
-        return list(dict.fromkeys(same))
-
-    async def _related(self, body: Body) -> Body | None:
-        """The patient whom a RelatedPerson is related to now."""
-        key = references.parse(body.get("patient", {}).get("reference", ""), (self.service.base,)).key
-        if not body.get("active", True) or not _holds(body.get("period", {})) or key is None or key.type != "Patient":
-            return None
-        return await _read(self.service, key)
 
 
 async def _read(service: Service, key: ResourceKey, narrowing: Narrowing = EVERYTHING) -> Body | None:
@@ -185,12 +152,6 @@ def _is_named(patient: Body, words: Sequence[str]) -> bool:
         if family and set(family) <= set(words) <= {*family, *others} and set(words) - set(family):
             return True
     return False
-
-
-def _holds(period: Body) -> bool:
-    """Whether today is in the period, days as written."""
-    today, start, end = datetime.now(UTC).date().isoformat(), period.get("start", "")[:10], period.get("end", "")[:10]
-    return start <= today[: len(start)] and (not end or today[: len(end)] <= end)
 
 
 def _is_day(text: str) -> bool:

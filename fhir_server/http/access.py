@@ -19,12 +19,13 @@ import structlog
 
 from fhir_server.interactions.guarded import GuardedStore
 from fhir_server.interactions.service import Service
+from fhir_server.kin import own_patients
 from resources.errors import FhirError
 from resources.json_format import decode
 from resources.model import ResourceKey
 from resources.references import parse
 from search.narrowing import EVERYTHING
-from search.query import HasId, Match, Node, Nothing, Owners, Query, ReferenceTest
+from search.query import Match, Node, Nothing, Owners, Query, ReferenceTest
 from search.rewrite import rewrite
 from search.values import ValueContext
 from smart_auth import scopes
@@ -53,6 +54,7 @@ _TELLING: Final = frozenset(
         "Encounter",
         "Location",
         "Patient",
+        "Person",
         "PractitionerRole",
         "RelatedPerson",
         "ServiceRequest",
@@ -168,7 +170,10 @@ class Gate:
             facts = await self._practice(principal, facts)
         patients = []
         for reach in sorted(reaches):
-            ids = await self._patients(patients_of(reach, principal, facts, rules))
+            if reach == "self":
+                ids = frozenset(body["id"] for body in await own_patients(self._service, principal.fhir_user))
+            else:
+                ids = await self._patients(patients_of(reach, principal, facts, rules))
             patients.append((reach, _same(ids, known.reached(reach))))
         broken: frozenset[str] = frozenset()
         if not BREAKING_GLASS.isdisjoint(principal.roles):
@@ -179,8 +184,6 @@ class Gate:
         """The ids of the patients who satisfy the node."""
         if isinstance(wanted, Nothing):
             return frozenset()
-        if isinstance(wanted, HasId):
-            return frozenset(wanted.ids)
         query = rewrite(Query(PATIENT, wanted, count=_PATIENTS), EVERYTHING)
         return frozenset(key.id for key in await self._service.store.keys(query, EVERYTHING, _PATIENTS))
 

@@ -101,8 +101,6 @@ def patients(reach: Reach, principal: Principal, facts: Facts, rules: Rules) -> 
             return _on_ward(facts, rules)
         case "ordered":
             return either(_orders(principal, facts, rules))
-        case "self":
-            return _own(principal, rules)
         case _:
             return Nothing()
 
@@ -205,20 +203,6 @@ def _on_ward(facts: Facts, rules: Rules) -> Node:
         return Nothing()
     there = Match(parameter, HierarchyTest("below", facts.locations, "partof"))
     return _has(rules, "Encounter", there, condition(rules, "Encounter", (_OPEN,), facts.now))
-
-
-def _own(principal: Principal, rules: Rules) -> Node:
-    who = key_of(principal.fhir_user) if principal.fhir_user else ResourceKey("", "")
-    if who.type == PATIENT:
-        return HasId((who.id,))
-    if who.type == "RelatedPerson":
-        return _has(
-            rules,
-            "RelatedPerson",
-            HasId((who.id,)),
-            condition(rules, "RelatedPerson", (("active:not", "false"),), 0),
-        )
-    return Nothing()
 
 
 def _day(now: int, days: int) -> str:
