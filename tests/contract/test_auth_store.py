@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -413,3 +414,40 @@ def test_of_two_processes_with_25_threads_each_one_succeeds(store, tmp_path, pre
         process.stdin.flush()
     results = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
     assert sum(results) == 1
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.contract.test_auth_store import NOW, REFRESH, SqliteAuthStore, handle
+store = SqliteAuthStore.open(Path(sys.argv[1]))
+held = "first"
+while True:
+    following = handle()
+    assert store.rotate(held, following, REFRESH, NOW)
+    print(following, flush=True)
+    held = following
+"""
+
+
+@pytest.mark.serial
+def test_what_was_acknowledged_before_a_kill_is_there(store, tmp_path, rounds):
+    store.add_refresh("first", REFRESH)
+    held, told = "first", 0
+    for round_ in range(3 * rounds):
+        with subprocess.Popen(
+            [sys.executable, "-c", KILLED.replace('"first"', repr(held)), str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            lines = [process.stdout.readline() for _ in range(5 + round_)]
+            process.kill()
+            lines += process.stdout.readlines()
+        chain = [line.strip() for line in lines if line.endswith("\n")]
+        told += len(chain)
+        for before, after in pairwise((held, *chain)):
+            assert store.refresh(before).successor == after
+        held = chain[-1]
+        while (row := store.refresh(held)).rotated:  # committed, and killed before it could be told
+            held = row.successor
+    assert told >= 15
