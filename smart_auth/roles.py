@@ -205,7 +205,11 @@ ROLES: Final[Roles] = {
     "super-admin": (_may("rs", "any", _ALL), _may("cu", "any", _ORGANIZED)),
     "admin": (_may("rs", "organization", _ALL), _may("cud", "organization", _ORGANIZED), _LOOK_UP),
     "doctor": (
-        _may("rs", "assigned", (*TREATMENT, *PERSONS, *SCHEDULING, "CareTeam", "Consent", "Coverage", "Provenance")),
+        _may(
+            "rs",
+            "assigned",
+            (*TREATMENT, *PERSONS, *SCHEDULING, "Binary", "CareTeam", "Consent", "Coverage", "Provenance"),
+        ),
         _may("cu", "assigned", (*(TREATMENT - {"MedicationAdministration", "MedicationDispense"}), "CareTeam")),
         _may("c", "assigned", ("Provenance",)),
         _may("rsu", "self", ("Appointment",)),
@@ -217,7 +221,7 @@ ROLES: Final[Roles] = {
             permission
             for reach in cast("tuple[Reach, ...]", ("assigned", "ward"))
             for permission in (
-                _may("rs", reach, (*TREATMENT, *PERSONS, *SCHEDULING, "CareTeam", "Consent", "Provenance")),
+                _may("rs", reach, (*TREATMENT, *PERSONS, *SCHEDULING, "Binary", "CareTeam", "Consent", "Provenance")),
                 _may("cu", reach, _NOTED_BY_NURSES),
                 _may("cu", reach, ("Observation",), "category=vital-signs"),
             )

@@ -14,6 +14,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from fhir_server.interactions.conditions import RETRIES, contended
 from fhir_server.interactions.deciding import Deciding, forbidden
@@ -34,12 +35,34 @@ from fhir_server.storage.port import (
 )
 from resources.errors import FhirError
 from resources.json_format import decode, encode
-from resources.model import ResourceKey
+from resources.model import Resource, ResourceKey
+from resources.references import parse
 from search.everything import EverythingQuery
 from search.narrowing import EVERYTHING, Narrowing
-from search.query import And, Chain, InCompartment, Match, Node, Not, Nothing, Or, Present, Query, Reverse
+from search.query import (
+    All,
+    And,
+    Chain,
+    InCompartment,
+    Match,
+    MemberTest,
+    Node,
+    Not,
+    Nothing,
+    Or,
+    Present,
+    Query,
+    Reverse,
+    SubsumptionTest,
+    UriTest,
+)
+from search.rewrite import rewrite
 from smart_auth.access.decisions import Access
 from smart_auth.access.redaction import PERSONAL, PRIVATE, redacted
+
+_BINARY: Final = "Binary"
+_TERMS: Final[dict[type, str]] = {MemberTest: "ValueSet", SubsumptionTest: "CodeSystem"}
+"""Tests that tell what a definition holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +86,25 @@ class GuardedStore:
         """See the port."""
         narrowing = self._narrowed(narrowing)
         found = await self.inner.read(key, narrowing)
-        return None if found is None else self._shown(found, narrowing)
+        if found is not None:
+            return self._shown(found, narrowing)
+        return await self._attached(key, narrowing) if key.type == _BINARY else None
+
+    async def _attached(self, key: ResourceKey, narrowing: Narrowing) -> Stored | None:
+        """A Binary of what may be read: of its security context, or, without one, of a DocumentReference that it is attached to."""
+        if isinstance(narrowing.of(_BINARY), Nothing):
+            return None
+        stored = await self.inner.read(key, EVERYTHING)
+        context = None if stored is None or stored.deleted else _context(decode(stored.body))
+        seen = await self.inner.read(context or key, narrowing) is not None
+        location = self.access.rules.registry.find("DocumentReference", "location")
+        if location is not None:
+            urls = (str(key), *(f"{base}/{key}" for base in self.access.rules.context(0).own_bases))
+            wanted = Or(tuple(Match(location, UriTest("exact", url)) for url in urls))
+            query = rewrite(Query("DocumentReference", wanted, count=1), narrowing)
+            attached = bool(await self.inner.keys(query, narrowing, 1))
+            seen = seen if context is not None else attached
+        return stored if seen and stored is not None and not stored.deleted else None
 
     async def read_version(self, key: ResourceKey, version: int, narrowing: Narrowing) -> Stored | None:
         """See the port."""
@@ -162,8 +203,11 @@ class GuardedStore:
 
     def _require_public(self, query: Query) -> None:
         """403 for a search by what would be left out of the answer."""
-        for kind, code in _asked(query.where, query.type):
+        for kind, code, test in _asked(query.where, query.type):
             self._require_public_parameter(kind, code)
+            told = _TERMS.get(type(test))
+            if told is not None and not isinstance(self.access.node(told, "s"), All):
+                raise forbidden(f"a search by what a {told} holds needs access to each {told}")
         for key in query.sort:
             self._require_public_parameter(query.type, key.field)
 
@@ -207,17 +251,25 @@ def _owner(node: Node) -> ResourceKey | None:
     return None
 
 
-def _asked(node: Node, kind: str) -> list[tuple[str, str]]:
-    """The types and parameters that a search looks at."""
+def _context(binary: Resource) -> ResourceKey | None:
+    """What the Binary's securityContext refers to."""
+    reference = binary.get("securityContext", {}).get("reference")
+    return None if reference is None else parse(reference, ()).key
+
+
+def _asked(node: Node, kind: str) -> list[tuple[str, str, object]]:
+    """The types and parameters that a search looks at, each with its test."""
     match node:
         case And(parts) | Or(parts):
-            return [pair for part in parts for pair in _asked(part, kind)]
+            return [row for part in parts for row in _asked(part, kind)]
         case Not(part):
             return _asked(part, kind)
-        case Match(parameter) | Present(parameter):
-            return [(kind, parameter.code)]
+        case Match(parameter, test):
+            return [(kind, parameter.code, test)]
+        case Present(parameter):
+            return [(kind, parameter.code, None)]
         case Chain(parameter, target, where):
-            return [(kind, parameter.code), *_asked(where, target)]
+            return [(kind, parameter.code, None), *_asked(where, target)]
         case Reverse(source, parameter, where):
-            return [(source, parameter.code), *_asked(where, source)]
+            return [(source, parameter.code, None), *_asked(where, source)]
     return []

@@ -345,3 +345,59 @@ async def test_a_row_that_got_past_the_narrowing_is_no_answer(hospital, monkeypa
     answer = await hospital.get("Observation/lab-bert", hospital.as_(*ANNE))
     assert answer.status_code == 500
     assert "secret" not in answer.text
+
+
+# ---- what hangs on other resources
+
+
+async def test_a_binary_is_seen_by_those_who_see_what_it_is_attached_to(fresh):
+    operator = fresh.as_("", OPERATOR)
+    for who in ("anne", "bert"):
+        for name, more in (
+            ("attached", {}),
+            ("context", {"securityContext": ref(f"Condition/condition-{who}")}),
+            ("loose", {}),
+        ):
+            binary = {
+                "resourceType": "Binary",
+                "id": f"{name}-{who}",
+                "contentType": "text/plain",
+                "data": "c2VjcmV0",
+                **more,
+            }
+            answer = await fresh.send("PUT", f"Binary/{name}-{who}", binary, operator)
+            assert answer.status_code == 201, answer.text
+        document = {
+            "resourceType": "DocumentReference",
+            "status": "current",
+            "subject": ref(f"Patient/{who}"),
+            "content": [
+                {"attachment": {"url": f"Binary/attached-{who}"}},
+                {"attachment": {"url": f"{BASE}/fhir/Binary/context-{'bert' if who == 'anne' else 'anne'}"}},
+            ],
+        }
+        assert (await fresh.send("POST", "DocumentReference", document, operator)).status_code == 201
+    for who in (ANNE, ("dora", "user/*.rs", "")):
+        token = fresh.as_(*who)
+        for name, status in (
+            ("attached-anne", 200),
+            ("context-anne", 200),
+            ("loose-anne", 404),
+            ("attached-bert", 404),
+            ("context-bert", 404),
+            ("unheard-of", 404),
+        ):
+            for accept in ("application/fhir+json", "*/*"):
+                answer = await fresh.get(f"Binary/{name}", token, Accept=accept)
+                assert answer.status_code == status, (name, answer.text)
+    few = fresh.as_("anne", "patient/Binary.r", "anne")
+    assert (
+        await fresh.get("Binary/attached-anne", few)
+    ).status_code == 404  # the document itself is not within the scope
+
+
+async def test_what_a_value_set_holds_is_for_those_who_may_read_it(hospital):
+    gender = "http://hl7.org/fhir/ValueSet/administrative-gender"
+    for url in (f"Patient?gender:in={gender}", "Observation?code:below=http://loinc.org|x", "Patient?gender:in=http://example.org/values"):  # fmt: skip
+        assert (await hospital.get(url, hospital.as_(*ANNE))).status_code == 403
+    assert (await hospital.get(f"Patient?gender:in={gender}", hospital.as_("dora", "user/*.rs"))).status_code == 200
