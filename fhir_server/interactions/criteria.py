@@ -28,10 +28,21 @@ from search.values import ValueContext
 def parsed(service: Service, kinds: str | Sequence[str], pairs: Pairs, handling: Handling, now: int) -> ParsedSearch:
     """The search of a type, or of several, by `pairs`, with `now` in microseconds as the time of `ap`."""
     service.preparer.refresh()
+    if service.projected:
+        _refuse_projected(service.projected, pairs)
     values = ValueContext(now, UTC, (service.base, *service.aliases), service.preparer.extractor.datatypes)
     if isinstance(kinds, str):
         return parse(service.registry, kinds, pairs, values=values, limits=service.limits, handling=handling)
     return parse_all(service.registry, kinds, pairs, values=values, limits=service.limits, handling=handling)
+
+
+def _refuse_projected(projected: Iterable[str], pairs: Pairs) -> None:
+    """400 for a search through resources that are in no store, since the server makes them when they are asked for."""
+    for kind in projected:
+        for name, value in pairs:
+            through = name.startswith("_has:") and f":{kind}:" in name
+            if through or (value.startswith(f"{kind}:") and name.startswith(("_revinclude", "_include"))):
+                raise FhirError(400, "not-supported", f"Parameter '{name}': {kind} is searched by itself alone.")
 
 
 @dataclass(frozen=True, slots=True)

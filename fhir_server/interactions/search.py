@@ -102,6 +102,8 @@ def chosen_types(service: Service, kinds: tuple[str, ...], pairs: Pairs) -> tupl
     for kind in wanted:
         if kind not in service.types:
             raise FhirError(400, "invalid", f"Parameter '{TYPES}': '{kind}' is not a resource type.")
+        if kind in service.projected:
+            raise FhirError(400, "not-supported", f"Parameter '{TYPES}': {kind} is searched by itself alone.")
         if kind not in kinds:
             raise FhirError(400, "invalid", f"Parameter '{TYPES}': {kind} is not in this compartment.")
     if len(set(wanted)) < len(wanted):

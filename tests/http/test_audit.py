@@ -77,6 +77,13 @@ async def client(tmp_path):
         yield client
 
 
+@pytest.fixture(scope="module")
+async def settled(anyio_backend, tmp_path_factory):
+    """The same for tests that do not look at what was recorded before."""
+    async with hospital(tmp_path_factory.mktemp("settled")) as client:
+        yield client
+
+
 def records(client):
     """Everything recorded, in order: (record, patients, shown)."""
     settings = Settings(data_dir=client.folder, auth="off")
@@ -289,21 +296,38 @@ async def test_pages_hold_each_event_once_newest_first(client):
     assert [int(one["id"]) for one in ascending] == sorted(found)
 
 
-async def test_a_cursor_is_good_for_its_own_search_alone(client):
-    links = (await client.get("AuditEvent?_count=1")).json()["link"]
+async def test_a_cursor_is_good_for_its_own_search_alone(settled):
+    links = (await settled.get("AuditEvent?_count=1")).json()["link"]
     (following,) = [link["url"] for link in links if link["relation"] == "next"]
     cursor = following.partition("_cursor=")[2]
-    assert (await client.get(f"AuditEvent?_count=1&action=R&_cursor={cursor}")).status_code == 400
+    assert (await settled.get(f"AuditEvent?_count=1&action=R&_cursor={cursor}")).status_code == 400
 
 
 @pytest.mark.parametrize(
     "query",
     ["address=1", "agent.name=x", "patient.name=x", "_include=AuditEvent:agent", "_sort=agent", "type=rest", "nonsense=1", "agent:missing=true"],
 )  # fmt: skip
-async def test_what_the_trail_cannot_be_searched_by_is_refused_by_name(client, query):
-    answer = await client.get(f"AuditEvent?{query}")
+async def test_what_the_trail_cannot_be_searched_by_is_refused_by_name(settled, query):
+    answer = await settled.get(f"AuditEvent?{query}")
     assert answer.status_code == 400
     assert answer.json()["resourceType"] == "OperationOutcome"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "?_type=AuditEvent",
+        "?_type=Patient,AuditEvent",
+        "Patient?_has:AuditEvent:patient:action=R",
+        "Patient?_has:Observation:patient:_has:AuditEvent:entity:action=R",
+        "Patient?_revinclude=AuditEvent:patient",
+        "Patient?_revinclude:iterate=AuditEvent:entity",
+    ],
+)
+async def test_searches_do_not_look_through_events(settled, path):
+    answer = await settled.get(path)
+    assert answer.status_code == 400
+    assert "AuditEvent is searched by itself alone" in answer.text
 
 
 @pytest.mark.parametrize(
@@ -320,28 +344,28 @@ async def test_what_the_trail_cannot_be_searched_by_is_refused_by_name(client, q
         ("POST", "AuditEvent/1/$meta-add", 404),
     ],
 )
-async def test_nobody_writes_an_event(client, method, path, status):
+async def test_nobody_writes_an_event(settled, method, path, status):
     body = json.dumps({"resourceType": "AuditEvent"}) if method in ("POST", "PUT", "PATCH") else None
-    answer = await client.request(method, path, content=body, headers=FHIR)
+    answer = await settled.request(method, path, content=body, headers=FHIR)
     assert answer.status_code == status, answer.text
     if status == 405:
         assert answer.headers["allow"] == "GET, HEAD"
 
 
 @pytest.mark.parametrize("kind", ["batch", "transaction"])
-async def test_nobody_writes_an_event_in_a_bundle(client, kind):
+async def test_nobody_writes_an_event_in_a_bundle(settled, kind):
     sent = bundle(kind, ("POST", "AuditEvent", {"resourceType": "AuditEvent"}))
-    answer = await client.post("", content=json.dumps(sent), headers=FHIR)
+    answer = await settled.post("", content=json.dumps(sent), headers=FHIR)
     status = answer.json()["entry"][0]["response"]["status"][:3] if kind == "batch" else str(answer.status_code)
     assert status == "405", answer.text
 
 
-async def test_events_can_be_read_in_a_batch_and_as_xml(client):
+async def test_events_can_be_read_in_a_batch_and_as_xml(settled):
     sent = bundle("batch", ("GET", "AuditEvent?action=U", None), ("GET", "AuditEvent/2", None))
-    entries = (await client.post("", content=json.dumps(sent), headers=FHIR)).json()["entry"]
+    entries = (await settled.post("", content=json.dumps(sent), headers=FHIR)).json()["entry"]
     assert [entry["response"]["status"] for entry in entries] == ["200 OK", "200 OK"]
-    assert (await client.get("AuditEvent/2", headers={"Accept": "application/fhir+xml"})).status_code == 200
-    assert set((await client.get("AuditEvent/2?_elements=action")).json()) >= {"action", "type", "recorded"}
+    assert (await settled.get("AuditEvent/2", headers={"Accept": "application/fhir+xml"})).status_code == 200
+    assert set((await settled.get("AuditEvent/2?_elements=action")).json()) >= {"action", "type", "recorded"}
 
 
 # ---- who sees what
