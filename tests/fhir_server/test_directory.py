@@ -144,6 +144,38 @@ async def test_whom_patients_and_relatives_have(directory, fhir_user, found):
         assert {name for name, _ in await directory.patients(user(fhir_user), search)} == found
 
 
+ODD = [
+    "\0",
+    "a\0b",
+    "|",
+    "a|b|c",
+    ",",
+    "$",
+    "\\",
+    "\\,",
+    "%",
+    "_",
+    "*",
+    "'",
+    '"',
+    ";--",
+    "a" * 5000,
+    "\u202e",
+    "\ufffe",
+    "😀",
+    "é" * 300,
+    "&_count=0",
+    ":exact",
+]
+
+
+@pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
+async def test_odd_texts_find_nobody_and_break_nothing(directory, text):
+    assert await directory.patients(user("Practitioner/d"), text) == []
+    assert await directory.identify(text, "", "") == []
+    assert await directory.identify("", text, "1990-02-03") == []
+
+
 @pytest.mark.parametrize(
     ("mrn", "found"),
     [

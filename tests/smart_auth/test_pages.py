@@ -4,6 +4,7 @@ import asyncio
 import html
 import re
 import time
+from urllib.parse import urlencode
 
 import pyotp
 import pytest
@@ -1005,6 +1006,32 @@ async def test_a_form_that_cannot_be_read_is_an_error_page(browser, kind, body, 
     answer = await browser.client.post("/auth/login", content=body, headers={"Content-Type": kind})
     assert answer.status_code == status
     assert 'data-page="error"' in answer.text
+
+
+ODD = [
+    "\0",
+    "a\0b",
+    "\u202e",
+    "\ufffe",
+    "😀" * 50,
+    "'; DROP TABLE user; --",
+    "%00",
+    "../..",
+    "\r\nSet-Cookie: a=b",
+    "İ",
+    "ß" * 201,
+]
+
+
+@pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
+async def test_odd_texts_are_answered_as_wrong_ones(browser, store, clock, text):
+    assert (await browser.sign_in("", text, text)).errors == ["bad_credentials"]
+    tx = request(store, clock)
+    page = await browser.sign_in(tx)
+    assert (await browser.send(page, patient=text, action="select")).errors == ["no_patient"]
+    page = await browser.send(page, q=text, search="search")
+    assert (page.name, page.status) == ("patient", 200)
+    assert (await browser.page(f"/auth/login?{urlencode({'tx': text})}")).errors == ["expired_tx"]
 
 
 async def test_queries_that_cannot_be_read_are_an_error_page(browser):
