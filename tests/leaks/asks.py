@@ -290,7 +290,7 @@ def _operations() -> Iterator[Ask]:
                 yield Ask("GET", f"{here}/_history/1/{row.name}")
             if row.name == "$validate":
                 yield Ask("POST", f"{kind}/$validate", json.dumps(seed.resource))
-                yield Ask("POST", f"{here}/$validate?mode=delete", json.dumps({"resourceType": "Parameters"}))
+                yield Ask("GET", f"{here}/$validate?mode=delete")
                 yield Ask("POST", f"{here}/$validate", _validated("update", seed.resource))
                 yield Ask("POST", f"{kind}/$validate", _validated("create", seed.resource))
             if row.name == "$diff":

@@ -49,6 +49,13 @@ def refer(to: str) -> dict:
     return {"reference": to}
 
 
+def labels(word: str) -> dict:
+    return {
+        "profile": [f"http://{word}.example.org/StructureDefinition/labelled"],
+        "tag": [{"system": f"http://{word}.example.org/tags", "code": f"{word}-tag"}],
+    }
+
+
 def coded(word: str, code: str = "") -> dict:
     return {
         "coding": [
@@ -149,6 +156,7 @@ def findings(chart: Chart) -> Iterator[dict]:
         yield {
             "resourceType": "Observation",
             "id": f"{word}-{category}",
+            "meta": labels(word),
             "status": "final",
             "category": [{"coding": [{"system": CATEGORIES["Observation"], "code": category}]}],
             "identifier": [{"value": f"{word}-{category}"}],
