@@ -36,7 +36,19 @@ def test_composing_imports_nothing_heavy():
 def test_layers_stand_in_reading_order(tmp_path):
     app = create_app(Settings(auth="off", data_dir=tmp_path))
     names = [layer.cls.__name__ for layer in app.user_middleware]
-    assert names == ["request_id", "observed", "cors", "audited", "admission", "body_limit", "gzip", "beside", "below"]
+    assert names == [
+        "request_id",
+        "observed",
+        "secured",
+        "cors",
+        "limited",
+        "audited",
+        "admission",
+        "body_limit",
+        "gzip",
+        "beside",
+        "below",
+    ]
 
 
 @pytest.mark.anyio
