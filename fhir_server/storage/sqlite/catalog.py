@@ -14,14 +14,14 @@ from typing import Final
 from resources.errors import FhirError
 from resources.model import ResourceKey
 from search.dialects.sqlite.layout import NO_TERM, spaced
-from search.query import Owners
+from search.query import Node, Owners
 
 _KEPT_RIDS: Final = 100_000
 _KEPT_TERMS: Final = 100_000
 _VALUE_SET: Final = "SELECT number, state FROM value_set WHERE url = ? AND version = ?"
 EVERY_SYSTEM: Final = ""
 """Asks for every hierarchy there is."""
-_MISSING: Final = -(1 << 62)
+MISSING: Final = -(1 << 62)
 """A number that no row has, nor has its negative (contained resources' entries)."""
 _KEPT_OWNERS: Final = 1000
 _KEPT_ESTIMATES: Final = 10_000
@@ -49,6 +49,7 @@ class Numbers:
         self.removals = 0
         self.rids: OrderedDict[tuple[str, str], int] = OrderedDict()
         self.owners: dict[Owners, str] = {}
+        self.reads: dict[tuple[int, str], tuple[Node, str, tuple[object, ...]]] = {}
         self.estimates: dict[tuple[str, Sequence[object]], tuple[int, float]] = {}
 
     def keep_type(self, name: str, number: int) -> None:
@@ -97,7 +98,7 @@ class Catalog:
         if number is None:
             row = self.connection.execute("SELECT number FROM type WHERE name = ?", (name,)).fetchone()
             if row is None:
-                return _MISSING
+                return MISSING
             number = row[0]
             self.numbers.keep_type(name, row[0])
         return number
@@ -122,7 +123,7 @@ class Catalog:
                 "SELECT number FROM parameter WHERE type = ? AND code = ?", (base, code)
             ).fetchone()
             if row is None:
-                return _MISSING
+                return MISSING
             number = self.numbers.parameters[base, code] = row[0]
         return number
 
@@ -132,7 +133,7 @@ class Catalog:
         if number is None:
             row = self.connection.execute("SELECT number FROM term WHERE text = ?", (text,)).fetchone()
             if row is None:
-                return _MISSING
+                return MISSING
             number = row[0]
             self.numbers.keep_term(text, row[0])
         return number
@@ -144,7 +145,7 @@ class Catalog:
             sql = "SELECT number FROM wording WHERE code = ? AND system = ? AND text = ?"
             row = self.connection.execute(sql, (code, system, spaced(text))).fetchone()
             if row is None:
-                return _MISSING
+                return MISSING
             number = row[0]
             self.numbers.keep_wording((code, system, text), row[0])
         return number
@@ -177,7 +178,7 @@ class Catalog:
                 "SELECT rid FROM resource WHERE type = ? AND id = ?", (self.type(key.type), key.id)
             ).fetchone()
             if row is None:
-                return _MISSING
+                return MISSING
             rid = row[0]
             self.numbers.keep_rid(key, row[0])
         return rid
@@ -187,7 +188,7 @@ class Catalog:
         text = self.numbers.owners.get(owners)
         if text is None:
             found = (self.rid(ResourceKey(owners.type, name)) for name in owners.ids)
-            text = json.dumps(sorted(rid for rid in found if rid != _MISSING))
+            text = json.dumps(sorted(rid for rid in found if rid != MISSING))
             if len(self.numbers.owners) >= _KEPT_OWNERS:
                 self.numbers.owners.clear()
             self.numbers.owners[owners] = text

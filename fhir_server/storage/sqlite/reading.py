@@ -10,15 +10,16 @@ from typing import Any, Final
 
 from fhir_server.storage.port import Stored
 from fhir_server.storage.sqlite.batch import METHODS
-from fhir_server.storage.sqlite.catalog import Catalog
+from fhir_server.storage.sqlite.catalog import MISSING, Catalog
 from fhir_server.storage.sqlite.references import referrers
 from resources.model import ResourceKey
 from search.dialects import sqlite as dialect
 from search.dialects.sqlite.layout import DELETED, LIVE
 from search.narrowing import Narrowing
-from search.query import All
+from search.query import All, Node
 
 _READ: Final = "SELECT r.version, r.updated, r.state, r.method, r.body FROM resource r WHERE r.type = ? AND r.id = ?"
+_KEPT: Final = 10_000
 _MOST_REFERRERS: Final = 10_000
 _VERSION = "SELECT version, updated, deleted, method, body FROM history WHERE rid = ? AND version = ?"
 
@@ -26,16 +27,27 @@ _VERSION = "SELECT version, updated, deleted, method, body FROM history WHERE ri
 def read(catalog: Catalog, key: ResourceKey, narrowing: Narrowing) -> Stored | None:
     """The current version, maybe a deletion. Under a narrowing one statement too, whether the resource is hidden or not there."""
     node = narrowing.of(key.type)
-    where = _READ
-    values: tuple[object, ...] = (catalog.type(key.type), key.id)
-    if not isinstance(node, All):
-        sql, bound = dialect.holds(node, "r.rid", key.type, catalog)
-        where, values = f"{_READ} AND r.state = {LIVE} AND {sql}", (*values, *bound)
-    row = catalog.connection.execute(where, values).fetchone()
+    sql, values = (_READ, ()) if isinstance(node, All) else _narrowed(catalog, node, key.type)
+    row = catalog.connection.execute(sql, (catalog.type(key.type), key.id, *values)).fetchone()
     if row is None or row[0] == 0:
         return None
     version, updated, state, method, body = row
     return Stored(key, version, updated, state == DELETED, METHODS[method], body)
+
+
+def _narrowed(catalog: Catalog, node: Node, type_: str) -> tuple[str, tuple[object, ...]]:
+    """The statement of a read of what satisfies the node; kept for the node, which is decided once for many requests."""
+    kept = catalog.numbers.reads
+    found = kept.get((id(node), type_))
+    if found is not None:
+        return found[1], found[2]
+    sql, values = dialect.holds(node, "r.rid", type_, catalog)
+    sql = f"{_READ} AND r.state = {LIVE} AND {sql}"
+    if MISSING not in values:  # what has no number yet may get one
+        if len(kept) >= _KEPT:
+            kept.clear()
+        kept[id(node), type_] = node, sql, values
+    return sql, values
 
 
 def read_version(catalog: Catalog, key: ResourceKey, version: int, narrowing: Narrowing) -> Stored | None:
