@@ -3,7 +3,7 @@
 Tiers. `scripts/test` runs every behaviour once; `--full` adds the tests marked `full`. `--rounds N` multiplies the rounds of the
 random tests (fixture `rounds` for loops, hypothesis by its profile). Tests marked `serial` are run by a second pytest without xdist.
 
-With CI_STRICT_SKIPS set, a skipped test fails the run unless it is marked `replica_set`, `browser` or `shared`: a skip must never hide a
+With CI_STRICT_SKIPS set, a skipped test fails the run unless it is marked `replica_set` or `shared`: a skip must never hide a
 behaviour. With TEST_TALLY naming a file, the last of several runs also prints the sum of all.
 """
 
@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
-MAY_BE_SKIPPED = {"replica_set", "browser", "shared"}
+MAY_BE_SKIPPED = {"replica_set", "shared"}
 QUICK_EXAMPLES = 50
 OUTCOMES = ("failed", "error", "passed", "skipped", "xfailed", "xpassed")
 
