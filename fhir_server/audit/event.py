@@ -45,6 +45,9 @@ _ACTIONS: Mapping[str, Action] = {
 }
 _BY_METHOD: Mapping[str, Action] = {"GET": "R", "HEAD": "R", "PUT": "U", "PATCH": "U", "DELETE": "D"}
 """Of what has no code of its own, such as conditional writes."""
+_PAGES: Final = "/auth/"
+_SESSIONS: Mapping[str, tuple[str, str]] = {"login": ("110122", "Login"), "logout": ("110123", "Logout")}
+_STATUSES: Final = frozenset(HTTPStatus)
 _QUERIES: Final = frozenset({"search-type", "search-system", "search-compartment"})
 _NAMES: Mapping[Action, str] = {"C": "Create", "R": "Read", "U": "Update", "D": "Delete", "E": "Query"}
 
@@ -58,7 +61,7 @@ def outcome_of(record: Record) -> Outcome:
 
 def action_of(record: Record) -> Action:
     """https://hl7.org/fhir/R4/valueset-audit-event-action.html."""
-    if record.code == "unknown":
+    if record.code == "unknown" and not record.shape.startswith(_PAGES):
         return _BY_METHOD.get(record.method, "E")
     return _ACTIONS.get(record.code, "E")
 
@@ -109,7 +112,7 @@ def _profile(record: Record, patients: Sequence[str]) -> str | None:
 def _type(record: Record) -> Mapping[str, str]:
     if record.kind in ("torn", "broken"):
         return {"system": _DICOM, "code": "110101", "display": "Audit Log Used"}
-    if record.shape.startswith("/auth/"):
+    if record.shape.startswith(_PAGES):
         return {"system": _DICOM, "code": "110114", "display": "User Authentication"}
     return {"system": _EVENT, "code": "rest", "display": "RESTful Operation"}
 
@@ -117,7 +120,10 @@ def _type(record: Record) -> Mapping[str, str]:
 def _subtype(record: Record) -> Mapping[str, str]:
     if record.code in _ACTIONS or record.code in ("search-type", "search-system", "operation"):
         return {"system": _INTERACTION, "code": record.code}
-    return {"display": record.note if record.shape.startswith("/auth/") and record.note else record.code or record.kind}
+    if record.code in _SESSIONS and record.shape.startswith(_PAGES):
+        code, display = _SESSIONS[record.code]
+        return {"system": _DICOM, "code": code, "display": display}
+    return {"display": record.code or record.kind}
 
 
 def _said(record: Record) -> str:
@@ -125,10 +131,8 @@ def _said(record: Record) -> str:
         return "The server ended before it answered; whether it was written is not known"
     if record.kind != "request":
         return f"Journal {record.journal}: {record.note}"
-    try:
-        return f"{record.status} {HTTPStatus(record.status).phrase}"
-    except ValueError:
-        return str(record.status)
+    phrase = HTTPStatus(record.status).phrase if record.status in _STATUSES else ""
+    return f"{record.status} {phrase}".strip() + (f": {record.note}" if record.note else "")
 
 
 def _agents(record: Record, base: str, purpose: str, *, reduced: bool) -> list[dict[str, Any]]:

@@ -114,7 +114,7 @@ class Trail:
             scope["request_id"],
             method if method in METHODS else "?",
             shape,
-            self._code_of(shape, method),
+            shape.rpartition("/")[2] if shape.startswith(PAGES) else self._code_of(shape, method),
             type_of(shape, scope),
             status,
             principal.user if principal else told.get("user", ""),

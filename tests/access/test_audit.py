@@ -1,5 +1,7 @@
 """Who sees what of the audit trail, by access token: administrators all of their organization's, patients what is about themselves."""
 
+import re
+
 import pytest
 
 pytestmark = pytest.mark.anyio
@@ -74,3 +76,43 @@ async def test_what_was_seen_in_an_emergency_is_told_as_such(fresh):
 async def test_answers_to_somebody_with_a_token_are_not_kept(hospital):
     answer = await hospital.get(SEEN, hospital.as_("dora", "user/*.rs"))
     assert answer.headers["cache-control"] == "no-store"
+
+
+PAGES = "https://fhir.example.org/auth"
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+TOKEN = "grant_type=authorization_code&code=zqsecret&client_id=app&redirect_uri=x&code_verifier=zqsecret"
+
+
+async def test_a_refused_sign_in_is_recorded_with_the_user_who_there_is(hospital):
+    page = await hospital.client.get(f"{PAGES}/login")
+    csrf = re.findall(r'name="csrf" value="([^"]*)"', page.text)[0]
+    cookies = "; ".join(line.split(";")[0] for line in page.headers.get_list("set-cookie"))
+    for name in ("dora", "zqsecret"):
+        body = f"username={name}&password=zqsecret&action=login&csrf={csrf}"
+        answer = await hospital.client.post(f"{PAGES}/login", content=body, headers=FORM | {"Cookie": cookies})
+        assert answer.status_code == 401
+    answer = await hospital.get("AuditEvent?subtype=login&_count=2", hospital.as_("sue", "user/*.rs"))
+    nobody, dora = [entry["resource"] for entry in answer.json()["entry"]]
+    assert dora["type"]["code"] == "110114"
+    assert dora["subtype"][0] == {
+        "system": "http://dicom.nema.org/resources/ontology/DCM", "code": "110122", "display": "Login",
+    }  # fmt: skip
+    assert dora["agent"][0]["who"]["display"] == "dora"
+    assert dora["outcomeDesc"] == nobody["outcomeDesc"] == "401 Unauthorized: bad_credentials"
+    assert "zqsecret" not in answer.text
+
+
+async def test_a_refused_token_is_recorded_with_the_client_and_without_the_code(hospital):
+    answer = await hospital.client.post(f"{PAGES}/token", content=TOKEN, headers=FORM)
+    assert answer.status_code == 400
+    found = await hospital.get("AuditEvent?subtype=token&_count=1", hospital.as_("sue", "user/*.rs"))
+    (event,) = [entry["resource"] for entry in found.json()["entry"]]
+    assert event["agent"][0]["who"]["display"] == "app"
+    assert event["outcomeDesc"] == "400 Bad Request: invalid_grant"
+    assert "zqsecret" not in found.text
+
+
+async def test_a_path_that_is_none_is_recorded_without_it(hospital):
+    assert (await hospital.client.get(f"{PAGES}/zqsecret")).status_code == 404
+    found = await hospital.get("AuditEvent?outcome=4&_count=1", hospital.as_("sue", "user/*.rs"))
+    assert "zqsecret" not in found.text
