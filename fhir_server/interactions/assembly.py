@@ -33,9 +33,9 @@ from search.parameters import Parameter, Registry
 DATABASE = "fhir.sqlite"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Composed:
-    """What all processes of a server share: nothing in it is bound to a process."""
+    """What all processes of a server share: nothing in it is bound to a process. Each is equal to itself alone."""
 
     base: str
     aliases: tuple[str, ...]
