@@ -1,51 +1,22 @@
 """TLS ended by the server itself: 1.2 and 1.3, nothing older, and files that cannot be used are told in a sentence."""
 
-import datetime as dt
-import ipaddress
-import socket
 import ssl
 import subprocess
-import warnings
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from fhir_server.cli import may_serve
 from fhir_server.settings import Settings
 from fhir_server.tls import TlsFault, server_context
+from tests import certificates
 from tests.servers import CLEAN, PRODUCT, Server
-
-NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A certificate for localhost and its key, and a key with a passphrase."""
     folder = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    cert = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(NOW)
-        .not_valid_after(NOW + dt.timedelta(days=3650))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(cert.public_bytes(serialization.Encoding.PEM))
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
-    (folder / "key.pem").write_bytes(key.private_bytes(*form, serialization.NoEncryption()))
-    (folder / "locked.pem").write_bytes(key.private_bytes(*form, serialization.BestAvailableEncryption(b"secret")))
-    other = ec.generate_private_key(ec.SECP256R1())
-    (folder / "other.pem").write_bytes(other.private_bytes(*form, serialization.NoEncryption()))
+    certificates.write(folder)
     return folder
 
 
@@ -65,17 +36,7 @@ def test_the_first_line_and_the_fhir_base_say_https(server, files):
 
 
 def connected(server, files, version):
-    context = ssl.create_default_context(cafile=files / "cert.pem")
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context.minimum_version = context.maximum_version = version
-    port = int(server.url.split(":")[2].split("/")[0])
-    with (
-        socket.create_connection(("127.0.0.1", port), 10) as plain,
-        context.wrap_socket(plain, server_hostname="localhost") as secure,
-    ):
-        return secure.version()
+    return certificates.spoken(int(server.url.split(":")[2].split("/")[0]), files, version)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
