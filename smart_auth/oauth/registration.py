@@ -5,7 +5,7 @@ Rules.
    trust, introspection, roles, organizations and the like are given by the operator alone. Unknown members are ignored (RFC 7591, 2).
 2. A key set has public keys alone; a JWKS URL is https and not this machine; redirect URIs as `smart_auth.redirects` says.
 3. A name is shown to people: printable, without the characters that change how text runs, and not that of another app, also not one that looks
-   the same once its compatibility forms are resolved.
+   the same: written in compatibility forms, with marks, or with letters of Greek and Cyrillic that look Latin.
 
 Specification: https://www.rfc-editor.org/rfc/rfc7591, https://hl7.org/fhir/smart-app-launch/STU2.2/client-confidential-asymmetric.html
 """
@@ -34,6 +34,12 @@ _KINDS: Final[Mapping[str, ClientKind]] = {
     "none": "public", "client_secret_basic": "symmetric", "private_key_jwt": "asymmetric",
 }  # fmt: skip
 _NAME = 100
+_ALIKE = str.maketrans(
+    "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0455\u0456\u0458\u0501\u051b\u051d\u04bb\u04cf"
+    "\u03b1\u03b2\u03b5\u03b6\u03b7\u03b9\u03ba\u03bc\u03bd\u03bf\u03c1\u03c4\u03c5\u03c7\u0131\u0251\u0261i1|0",
+    "abekmhopctyxsljdqwhl" + "abezhlkmnoptyxlagl" + "llo",
+)
+"""Letters of Cyrillic, Greek and others, in lower case, to the Latin one that they look like, in this case or in capitals."""
 _MOST_URIS = 20
 
 
@@ -155,7 +161,8 @@ def _check_name(store: AuthStore, name: str) -> None:
 
 def _seen(name: str) -> str:
     """A name as people tell names apart."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold())
+    return " ".join("".join(one for one in folded if not unicodedata.combining(one)).translate(_ALIKE).split())
 
 
 def _text(metadata: Mapping[str, Any], name: str, *, needed: bool = True) -> str:
