@@ -341,3 +341,34 @@ def test_attack_22_the_nonce_is_that_of_the_request(ehr):
     assert opened(body["id_token"])["nonce"] == "n-0S6_WzA2Mj"
     assert "nonce" not in opened(app.launched(ehr.browser())["id_token"])
     assert "nonce" not in opened(app.refresh(body["refresh_token"]).json()["id_token"])
+
+
+@pytest.mark.parametrize("name", ["Host", "X-Forwarded-Host", "Forwarded", "X-Original-URL", "X-Forwarded-Proto"])
+def test_attack_22_the_server_is_not_told_its_name_by_a_request(ehr, name):
+    headers = {
+        name: {"Forwarded": "host=evil.example;proto=https", "X-Forwarded-Proto": "https"}.get(name, "evil.example")
+    }
+    app = ehr.apps["public"]
+    for path in (
+        "fhir/.well-known/smart-configuration",
+        "fhir/.well-known/openid-configuration",
+        ".well-known/smart-configuration",
+    ):
+        answer = ehr.http.get(f"{ehr.public}/{path}", headers=headers)
+        assert answer.json()["issuer"] == ehr.discovery["issuer"]
+        assert "evil" not in answer.text
+    answer = ehr.http.get(ehr.discovery["authorization_endpoint"], params=app.parameters(), headers=headers)
+    assert answer.headers["location"].startswith(f"{ehr.public}/auth/login?tx=")
+
+
+def test_attack_22_answers_lead_nowhere_but_to_the_app_and_the_server(ehr):
+    app, browser = ehr.apps["public"], ehr.browser()
+    for path in ("login", "otp", "patient", "consent", "apps", "sessions", "password", "logout"):
+        for name in ("next", "redirect", "redirect_uri", "return_to", "url", "post_logout_redirect_uri", "tx"):
+            answer = browser.http.get(f"{ehr.public}/auth/{path}", params={name: "https://evil.example/"})
+            target = answer.headers.get("location", "")
+            assert not target.startswith(("http:", "https:", "//")) or target.startswith(f"{ehr.public}/")
+    hint = app.launched(ehr.browser())["id_token"]
+    query = {"id_token_hint": hint, "post_logout_redirect_uri": "https://evil.example/"}
+    answer = browser.http.get(f"{ehr.public}/auth/logout", params=query)
+    assert answer.headers["location"].startswith(f"{ehr.public}/")

@@ -10,7 +10,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 
 from tests.ehr.apps import ASSERTION, VERIFIER, App, basic, opened, segment
-from tests.ehr.house import SECRET
+from tests.ehr.house import PASSWORD, SECRET
 
 KINDS = ("public", "symmetric", "asymmetric")
 by_kind = pytest.mark.parametrize("kind", KINDS)
@@ -355,3 +355,48 @@ def test_attack_31_revoking_what_is_not_there_is_no_oracle(ehr):
     answers = {app.post("revocation_endpoint", token=token).text for token in ("x", "x" * 43, "a.b.c", "é")}
     assert answers == {"{}"}
     assert ehr.http.post(ehr.discovery["revocation_endpoint"], data={"token": "x"}).status_code in (400, 401)
+
+
+def test_attack_40_no_secret_of_a_launch_is_in_the_log(ehr):
+    handle = ehr.launch("symmetric", "--patient", "a")
+    app, browser = ehr.apps["symmetric"], ehr.browser()
+    found = browser.authorize(app, launch=handle, scope="launch openid offline_access patient/*.rs")
+    body = app.exchange(found["code"]).json()
+    ehr.fhir("Patient/a?name=Alpha", body["access_token"])
+    app.exchange(found["code"])
+    app.refresh(body["refresh_token"])
+    ehr.browser("doctor", "a wrong password").sign_in()
+    secrets = [handle, found["code"], body["access_token"], body["refresh_token"], body["id_token"], PASSWORD, SECRET]
+    secrets += ["a wrong password", "Alpha", *(cookie.value for cookie in browser.http.cookies.jar)]
+    time.sleep(1.2)  # until all of it is written
+    log = ehr.server.log.read_text()
+    assert "/auth/token" in log
+    assert [secret for secret in secrets if secret in log] == []
+    trail = b"".join(
+        path.read_bytes() for path in ehr.server.folder.rglob("*") if path.is_file() and "audit" in str(path)
+    )
+    assert [secret for secret in secrets if secret.encode() in trail] == []
+    stored = b"".join(path.read_bytes() for path in ehr.server.folder.glob("auth.sqlite*"))
+    assert stored
+    assert [secret for secret in secrets if secret.encode() in stored and secret != "Alpha"] == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["auth/token", "auth/revoke", "auth/jwks", "auth/userinfo", "fhir/Patient", "fhir/.well-known/smart-configuration"],
+)
+def test_attack_40_other_origins_are_answered_without_credentials(ehr, path):
+    asked = {
+        "Origin": "https://evil.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    for answer in (
+        ehr.http.options(f"{ehr.public}/{path}", headers=asked),
+        ehr.http.get(f"{ehr.public}/{path}", headers={"Origin": "https://evil.example"}),
+        ehr.http.get(f"{ehr.public}/{path}", headers={"Origin": "null"}),
+    ):
+        assert answer.headers.get("access-control-allow-origin", "*") == "*"
+        assert "access-control-allow-credentials" not in answer.headers
+    preflight = ehr.http.options(f"{ehr.public}/{path}", headers=asked)
+    assert "authorization" in preflight.headers["access-control-allow-headers"].lower()
