@@ -9,6 +9,7 @@ Rules.
 Specification: https://www.rfc-editor.org/rfc/rfc6750, https://www.rfc-editor.org/rfc/rfc9068
 """
 
+import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 import structlog
 
+from fhir_server.http.consents import Consents
 from fhir_server.interactions.guarded import GuardedStore
 from fhir_server.interactions.service import Service
 from fhir_server.kin import own_patients
@@ -29,6 +31,7 @@ from search.query import Match, Node, Nothing, Owners, Query, ReferenceTest
 from search.rewrite import rewrite
 from search.values import ValueContext
 from smart_auth import scopes
+from smart_auth.access.consents import Consented
 from smart_auth.access.decisions import Access
 from smart_auth.access.facts import MINUTE, PATIENT, Facts, Rules
 from smart_auth.access.reaches import key_of
@@ -37,6 +40,7 @@ from smart_auth.break_glass import opened
 from smart_auth.model import Principal
 from smart_auth.parts import AuthParts
 from smart_auth.roles import BREAKING_GLASS, Reach, RoleFault, Roles, roles_with
+from smart_auth.roles import PATIENT as PATIENT_ROLE
 from smart_auth.tokens import TokenFault
 
 EDITED: Final = "roles"
@@ -93,6 +97,9 @@ class Gate:
         self._edited: Any = None
         self._second = -1
         self._writes = 0
+        self._consents = Consents(service)
+        self._looked = (-1, -1)
+        self._looking: asyncio.Future[tuple[Consented, ...]] | None = None
 
     async def admit(self, authorization: Sequence[str]) -> Admitted:
         """What the bearer of the token may do. Raises FhirError 401."""
@@ -105,7 +112,7 @@ class Gate:
         if found is not None and found.moment == moment:
             return found
         rules = self._current_rules(moment[0])
-        facts = await self._facts(principal, rules, NOTHING if found is None else found.access.facts)
+        facts = await self._facts(principal, rules, NOTHING if found is None else found.access.facts, moment)
         if found is not None and found.access.rules is rules and found.access.facts == facts:
             found.moment = moment
             return found
@@ -160,9 +167,11 @@ class Gate:
         service = self._service
         return ValueContext(now, UTC, (service.base, *service.aliases), service.preparer.extractor.datatypes)
 
-    async def _facts(self, principal: Principal, rules: Rules, known: Facts) -> Facts:
+    async def _facts(self, principal: Principal, rules: Rules, known: Facts, moment: tuple[int, int]) -> Facts:
         """What the stores say of the principal now; `known`: what they said last, parts of which are kept where they are the same."""
         facts = Facts(self._service.now() // MINUTE * MINUTE)
+        if not principal.operator and set(principal.roles) != {PATIENT_ROLE}:
+            facts = replace(facts, consents=await self._consented(moment))
         if not principal.user:
             return facts
         reaches = {one.reach for role in principal.roles for one in rules.roles.get(role, ())} & _ABOUT_PATIENTS
@@ -179,6 +188,14 @@ class Gate:
         if not BREAKING_GLASS.isdisjoint(principal.roles):
             broken = opened(self._parts.store, principal.user, self._parts.now())
         return replace(facts, patients=tuple(patients), broken=_same(broken, known.broken))
+
+    async def _consented(self, moment: tuple[int, int]) -> tuple[Consented, ...]:
+        """What patients say, looked at once for all who ask in a moment."""
+        if self._looked != moment:
+            self._looked = moment
+            self._looking = asyncio.ensure_future(self._consents.look())
+        assert self._looking is not None
+        return await asyncio.shield(self._looking)
 
     async def _patients(self, wanted: Node) -> frozenset[str]:
         """The ids of the patients who satisfy the node."""

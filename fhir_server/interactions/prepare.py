@@ -14,6 +14,7 @@ from resources.json_format import template
 from resources.model import Resource, ResourceKey
 from resources.validation import Validator, raise_for
 from search.extract import Extractor
+from smart_auth.access.consents import ConsentFault, counts, provision_of
 
 _HIDDEN = frozenset({"registered", "preliminary", "draft", "entered-in-error"})
 _SUBSETTED = "SUBSETTED"
@@ -48,6 +49,15 @@ def checked(preparer: Preparer, resource: Resource) -> None:
     raise_for(preparer.validator.validate(resource))
     if resource["resourceType"] == "SearchParameter":
         preparer.searchable(resource)
+    if resource["resourceType"] == "Consent" and counts(resource):
+        _require_enforceable(resource)
+
+
+def _require_enforceable(consent: Resource) -> None:
+    try:
+        provision_of(consent)
+    except ConsentFault as fault:
+        raise FhirError(422, "not-supported", f"an active Consent: {fault}", expression=fault.expression) from None
 
 
 def put(

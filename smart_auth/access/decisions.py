@@ -16,13 +16,16 @@ Specification: https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-co
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 from resources.model import ResourceKey
 from search.narrowing import Narrowing
 from search.query import All, EveryTarget, HasId, InCompartment, Node, Not, Nothing, Owners, Released
+from smart_auth.access.algebra import both, either
+from smart_auth.access.consents import Asking, denied
 from smart_auth.access.facts import PATIENT, Facts, Rules
-from smart_auth.access.reaches import both, condition, either, key_of, members, owned, paid
+from smart_auth.access.reaches import condition, key_of, members, owned, paid
 from smart_auth.model import Principal
 from smart_auth.roles import BREAKING_GLASS, DIRECTORY, Permission
 from smart_auth.roles import PATIENT as PATIENT_ROLE
@@ -67,6 +70,9 @@ class Access:
         self._permissions = tuple(
             (role, permission) for role in principal.roles for permission in rules.roles.get(role, ())
         )
+        names = (principal.fhir_user, principal.organization, *map(str, facts.roles))
+        day = datetime.fromtimestamp(facts.now / 1_000_000, UTC).date().isoformat()
+        self._asking = Asking(frozenset(name for name in names if name), principal.roles, day)
         self._ways: dict[tuple[str, str, str], tuple[Alternative, ...]] = {}
         self._alternatives: dict[tuple[str, str], tuple[Alternative, ...]] = {}
         self._nodes: dict[tuple[str, str], Node] = {}
@@ -188,7 +194,8 @@ class Access:
         for role, permission in self._permitting(kind, letter):
             matching = condition(self.rules, kind, permission.query, self.facts.now)
             if role != PATIENT_ROLE:
-                yield Alternative(both(self._members(kind, here), owned(who), matching), here)
+                shown = both(self._members(kind, here), owned(who), matching, self._consented(kind, letter))
+                yield Alternative(shown, here)
             elif who.patient in self.facts.reached("self").ids:
                 yield Alternative(both(self._members(kind, here), self._released(kind), matching), here, myself=True)
 
@@ -199,7 +206,7 @@ class Access:
             if kind in DIRECTORY:
                 yield from self._directory(letter)
             for role, permission in self._permitting(kind, letter):
-                yield self._permitted(role, permission, kind)
+                yield self._permitted(role, permission, kind, letter)
             yield from self._emergency(kind, letter)
 
     def _system(self, kind: str, letter: str) -> Iterator[Alternative]:
@@ -207,12 +214,12 @@ class Access:
             yield Alternative(All())
         elif not self.principal.user and self.principal.client:
             if not self.principal.roles:
-                yield Alternative(owned(self.principal))
+                yield Alternative(both(owned(self.principal), self._consented(kind, letter)))
                 return
             if kind in DIRECTORY:
                 yield from self._directory(letter)
             for role, permission in self._permitting(kind, letter):
-                yield self._permitted(role, permission, kind)
+                yield self._permitted(role, permission, kind, letter)
 
     # ---- roles
 
@@ -223,7 +230,7 @@ class Access:
         if letter in _READING:
             yield Alternative(All() if self.principal.operator else owned(self.principal), directory=True)
 
-    def _permitted(self, role: str, permission: Permission, kind: str) -> Alternative:
+    def _permitted(self, role: str, permission: Permission, kind: str, letter: str) -> Alternative:
         matching = condition(self.rules, kind, permission.query, self.facts.now)
         owners: Owners | None = None
         match permission.reach:
@@ -239,10 +246,10 @@ class Access:
                 owners = self.facts.reached(reach)
                 node = self._members(kind, owners)
                 if reach != "self":
-                    node = both(node, owned(self.principal), self._consented(kind))
+                    node = both(node, owned(self.principal))
         if role == PATIENT_ROLE:
             return Alternative(both(node, self._released(kind), matching), owners, myself=True)
-        return Alternative(both(node, matching), owners)
+        return Alternative(both(node, matching, self._consented(kind, letter)), owners)
 
     def _emergency(self, kind: str, letter: str) -> Iterator[Alternative]:
         """What is open for a while: patients whom the person looks at in an emergency, as far as the role goes."""
@@ -281,6 +288,12 @@ class Access:
             raise LookupError(f"{kind} cannot be searched by its labels")  # noqa: TRY004  (a parameter is missing)
         return found
 
-    def _consented(self, kind: str) -> Node:
-        """Not about patients whose Consent keeps the principal out."""
-        return Not(members(kind, self.facts.forbidden)) if self.facts.forbidden.ids else All()
+    def _consented(self, kind: str, letter: str) -> Node:
+        """Not what patients deny to the principal."""
+        kept: list[Node] = []
+        for one in self.facts.consents:
+            out = denied(one.provision, kind, letter, self._asking, lambda label: self._labelled(kind, label))
+            about = both(members(kind, one.patients), out)
+            if not isinstance(about, Nothing):
+                kept.append(Not(about))
+        return both(*kept)

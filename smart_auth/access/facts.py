@@ -12,6 +12,7 @@ from search.limits import SearchLimits
 from search.parameters import Registry
 from search.query import Owners
 from search.values import ValueContext
+from smart_auth.access.consents import Consented
 from smart_auth.options import SmartOptions
 from smart_auth.roles import ROLES, Reach, Roles
 
@@ -38,7 +39,7 @@ class Facts:
     """What the stores say of a principal. `now` in microseconds, to the minute.
 
     `roles`: the PractitionerRoles of a practitioner; `locations`: where these are; `patients`: whom the reaches that are about patients
-    reach; `broken`: patients whom they may see in an emergency; `forbidden`: patients whose Consent keeps them out.
+    reach; `broken`: patients whom they may see in an emergency; `consents`: what patients have said.
     """
 
     now: int
@@ -46,7 +47,7 @@ class Facts:
     locations: tuple[ResourceKey, ...] = ()
     patients: tuple[tuple[Reach, Owners], ...] = ()
     broken: Owners = NOBODY
-    forbidden: Owners = NOBODY
+    consents: tuple[Consented, ...] = ()
 
     def reached(self, reach: Reach) -> Owners:
         """The patients of a reach."""

@@ -16,8 +16,6 @@ from resources.errors import FhirError
 from resources.model import ResourceKey
 from search.parser import parse
 from search.query import (
-    All,
-    And,
     HasId,
     HierarchyTest,
     InCompartment,
@@ -25,12 +23,12 @@ from search.query import (
     Match,
     Node,
     Nothing,
-    Or,
     OwnedBy,
     Owners,
     ReferenceTest,
     Reverse,
 )
+from smart_auth.access.algebra import both, either
 from smart_auth.access.facts import PATIENT, Facts, Rules
 from smart_auth.model import Principal
 from smart_auth.roles import Reach
@@ -47,24 +45,6 @@ _PAID_BY: Final = {
     "CoverageEligibilityResponse": "insurer",
 }
 _PAID_THROUGH: Final = {"ExplanationOfBenefit": ("claim", "Claim")}
-
-
-def both(*parts: Node) -> Node:
-    """All of them: one And, without what always holds; what is Nothing makes Nothing."""
-    flat = [inner for part in parts for inner in (part.parts if isinstance(part, And) else (part,))]
-    if any(isinstance(part, Nothing) for part in flat):
-        return Nothing()
-    kept = tuple(dict.fromkeys(part for part in flat if not isinstance(part, All)))
-    return All() if not kept else kept[0] if len(kept) == 1 else And(kept)
-
-
-def either(parts: Sequence[Node]) -> Node:
-    """One of them: one Or, or what always holds; of none Nothing."""
-    flat = [inner for part in parts for inner in (part.parts if isinstance(part, Or) else (part,))]
-    if any(isinstance(part, All) for part in flat):
-        return All()
-    kept = tuple(dict.fromkeys(part for part in flat if not isinstance(part, Nothing)))
-    return Nothing() if not kept else kept[0] if len(kept) == 1 else Or(kept)
 
 
 def condition(rules: Rules, kind: str, pairs: Sequence[tuple[str, str]], now: int) -> Node:
