@@ -15,12 +15,13 @@ class Narrowing:
     """`of(type)` is the node every visible resource of the type satisfies (`All()`: all of them, `Nothing()`: none).
 
     `principal` names who is asking, so that a cursor can be bound to its caller; it is never logged. `searched`: where the criteria of a
-    write are looked up, when that is less. `operates`: the principal may see how the server does its work.
+    write are looked up, `patched`: where what is patched is read, when that is less. `operates`: the principal may see how the server does its work.
     """
 
     principal: str
     of: Callable[[str], Node]
     searched: "Narrowing | None" = None
+    patched: "Narrowing | None" = None
     operates: bool = False
 
 

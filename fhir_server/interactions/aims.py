@@ -8,6 +8,7 @@ Specification: https://hl7.org/fhir/R4/http.html#trules
 
 from dataclasses import dataclass
 
+from fhir_server.http.authorization import insufficient
 from fhir_server.http.request import split_general
 from fhir_server.interactions import delete, update
 from fhir_server.interactions.conditions import current_version, precondition_failed
@@ -20,6 +21,7 @@ from resources.errors import FhirError
 from resources.json_format import decode
 from resources.model import Resource, ResourceKey
 from search.narrowing import Narrowing
+from search.query import Nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +97,16 @@ async def _update(service: Service, entry: Entry, narrowing: Narrowing) -> Aim:
 async def _patch(service: Service, entry: Entry, narrowing: Narrowing) -> Aim:
     assert entry.resource is not None
     kind, guard = entry.segments[0], None
+    if narrowing.patched is not None and isinstance(narrowing.patched.of(kind), Nothing):
+        raise insufficient("read and update", kind)
     if len(entry.segments) > 1:
-        stored = await service.store.read(ResourceKey(*entry.segments), narrowing)
+        stored = await service.store.read(ResourceKey(*entry.segments), narrowing.patched or narrowing)
     else:
         criteria, _, _ = split_general(entry.query)
         found = await find(service, kind, criteria, narrowing, "the conditional patch")
         stored, guard = found.match, found.guard
+        if stored is not None and narrowing.patched is not None:
+            stored = await service.store.read(stored.key, narrowing.patched)
     if stored is None:
         raise FhirError(404, "not-found", "there is nothing to patch")
     if stored.deleted:

@@ -102,7 +102,9 @@ class Access:
         """What all of the letters reach."""
         found = self._narrowings.get(letters)
         if found is None:
-            found = self._narrowings[letters] = Narrowing(self.id, self._kept(lambda kind: self._all(kind, letters)))
+            found = self._narrowings[letters] = Narrowing(
+                self.id, self._kept(lambda kind: self._all(kind, letters)), operates=self.operates
+            )
         return found
 
     def writing(self) -> Narrowing:
@@ -110,7 +112,9 @@ class Access:
         found = self._narrowings.get("")
         if found is None:
             of = self._kept(lambda kind: either([self.node(kind, letter) for letter in "ruds"]))
-            found = self._narrowings[""] = Narrowing(self.id, of, searched=self.narrowing("s"))
+            found = self._narrowings[""] = Narrowing(
+                self.id, of, searched=self.narrowing("s"), patched=self.narrowing("ru"), operates=self.operates
+            )
         return found
 
     def may_choose_ids(self, kind: str) -> bool:

@@ -4,6 +4,7 @@ Specification: https://hl7.org/fhir/R4/http.html, https://hl7.org/fhir/smart-app
 """
 
 import asyncio
+import base64
 import json
 
 import pytest
@@ -240,6 +241,25 @@ async def test_patch(fresh, who, name, status):
     bundle = {"resourceType": "Bundle", "type": "transaction", "entry": [entry]}
     answer = await fresh.send("POST", "", bundle, header_of(fresh, who))
     assert answer.status_code == status, answer.text
+
+
+async def test_a_patch_asks_nothing_of_what_may_not_be_read(fresh):
+    """A `test` of JSON Patch, or a path of FHIRPath, would tell of the content."""
+    blind = fresh.as_("", "patient/Observation.us", "anne")
+    answers = set()
+    for guess in ("secret of anne", "something else"):
+        patch = [{"op": "test", "path": "/valueString", "value": guess}]
+        header = blind | {"Content-Type": "application/json-patch+json"}
+        told = await fresh.client.patch("Observation/lab-anne", content=json.dumps(patch), headers=header)
+        data = base64.b64encode(json.dumps(patch).encode()).decode()
+        binary = {"resourceType": "Binary", "contentType": "application/json-patch+json", "data": data}
+        texts = [told.text]
+        for url in ("Observation/lab-anne", "Observation?_id=lab-anne"):
+            entry = {"resource": binary, "request": {"method": "PATCH", "url": url}}
+            bundle = {"resourceType": "Bundle", "type": "transaction", "entry": [entry]}
+            texts.append((await fresh.send("POST", "", bundle, blind)).text)
+        answers.add(tuple(texts))
+    assert len(answers) == 1
 
 
 async def test_a_patch_does_not_move_a_resource(fresh):
