@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from smart_auth.model import Client, User
-from tests.leaks.charts import INSURER, ONE
+from tests.leaks.charts import INSURER, ONE, TWO
 from tests.leaks.hospital import Seed
 
 DIRECTORY = {
@@ -215,6 +215,13 @@ PEOPLE = (
         lambda seed: seed.owner == ONE and seed.type == "Observation",
         ("quagga",),
         client=Client("results", "Results", "backend", organization=ONE),
+    ),
+    Person(
+        "other-house",
+        "system/*.rs",
+        lambda seed: seed.owner == TWO,
+        ("okapi", "numbat-laboratory"),
+        client=Client("elsewhere", "Elsewhere", "backend", organization=TWO),
     ),
     Person("nobody-in-particular", "openid", lambda _: False, _HIDDEN, _user("plain", "patient")),
     Person("person-with-a-system-scope", "system/*.rs", lambda _: False, _HIDDEN, ANN),

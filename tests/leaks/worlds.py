@@ -208,7 +208,7 @@ def settings(folder: Path, **rest) -> Settings:
         public_url=PUBLIC,
         auth="required",
         audit=AuditOptions(enabled=False),
-        rest=RestOptions(access_log=False, **rest),
+        rest=RestOptions(**{"access_log": False, **rest}),
         search=SearchLimits(full_text=True),
         store=SqliteOptions(inline=60.0, cache=4, mmap=0, readers=1),
     )
@@ -306,7 +306,8 @@ async def house(folder: Path, kept: Iterable[Seed], clock: Clock, **rest) -> Asy
         async with httpx2.AsyncClient(transport=transport) as http:
             made = House(app, http, clock)
             service = app.state.service
-            service.new_id.__self__.house = made
+            if isinstance(ids := getattr(service.new_id, "__self__", None), _Ids):
+                ids.house = made
             fill(service, kept, clock)
             service.store.reader._inline.connection.set_trace_callback(made.traced.append)
             yield made
