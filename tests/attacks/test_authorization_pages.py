@@ -13,13 +13,13 @@ from tests.ehr.apps import basic, opened, query_of
 from tests.ehr.house import PASSWORD
 from tests.ehr.people import FORM, back
 
-INTERACTIVE = ("login", "otp", "password", "patient", "consent", "apps", "sessions")
+INTERACTIVE = ("login", "otp", "password", "patient", "consent", "apps", "sessions", "factor")
 
 
 def place(ehr, browser, name, scope="launch/patient openid patient/*.rs"):
     """The browser at a page of a request under way."""
     app = ehr.apps["public"]
-    if name in ("apps", "sessions", "password"):
+    if name in ("apps", "sessions", "password", "factor"):
         browser.sign_in()
         return browser.open(f"{ehr.public}/auth/{name}")
     page = browser.asked(app, scope=scope)
@@ -66,7 +66,12 @@ ACTIONS = {
     "consent": {"action": "approve"},
     "apps": {"client": "public", "action": "revoke"},
     "sessions": {"action": "end-others"},
+    "factor": {"action": "enable", "secret": "A" * 32, "otp": "000000", "current": PASSWORD},
 }
+
+
+def csrf_in(page) -> str:
+    return dict(page.form["fields"])["csrf"]
 
 
 @pytest.mark.parametrize("name", INTERACTIVE)
@@ -74,13 +79,14 @@ ACTIONS = {
 def test_attack_20_a_form_that_the_page_did_not_give_does_nothing(ehr, careful, granted, name, forged):
     browser = browser_for(ehr, name, careful)
     page = place(ehr, browser, name)
-    other = browser_for(ehr, name, careful) if forged == "of another browser" else browser
     csrf = {
-        "none": [], "empty": [""], "invented": ["0123456789abcdef." + "0" * 64],
-        "of another browser": [dict(place(ehr, other, name).form["fields"])["csrf"]],
-        "of another page": [dict(ehr.browser().asked(ehr.apps["public"]).form["fields"])["csrf"]],
-        "of nobody": [csrf_of("")],
-    }[forged]  # fmt: skip
+        "none": list,
+        "empty": lambda: [""],
+        "invented": lambda: ["0123456789abcdef." + "0" * 64],
+        "of another browser": lambda: [csrf_in(place(ehr, browser_for(ehr, name, careful), name))],
+        "of another page": lambda: [csrf_in(ehr.browser().asked(ehr.apps["public"]))],
+        "of nobody": lambda: [csrf_of("")],
+    }[forged]()
     fields = [("tx", dict(page.form["fields"])["tx"]), *(("csrf", one) for one in csrf), *ACTIONS[name].items()]
     cookies = dict(browser.http.cookies)
     answer = browser.http.post(f"{ehr.public}/auth/{name}", content=urlencode(fields), headers=FORM)

@@ -90,11 +90,20 @@ def test_what_was_not_ticked_is_refused(ehr, limited, row, kind):
         assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
 
 
+@pytest.fixture(scope="module")
+def by_user(ehr):
+    """A token of a launch from the EHR with what the doctor may see."""
+    handle = ehr.launch("public", "--patient", "a")
+    return ehr.apps["public"].launched(ehr.browser(), launch=handle, scope="launch openid fhirUser user/*.read")[
+        "access_token"
+    ]
+
+
 @row("g10_resource_access_test")
 @pytest.mark.parametrize("kind", CLINICAL)
-@pytest.mark.parametrize("app", ["public", "symmetric"])
-def test_an_unrestricted_launch_reads_all_types(ehr, standalone, row, kind, app):
-    answer = ehr.fhir(f"{kind}?patient=a", standalone(app).token)
+@pytest.mark.parametrize("way", ["public", "symmetric", "user"])
+def test_an_unrestricted_launch_reads_all_types(ehr, standalone, by_user, row, kind, way):
+    answer = ehr.fhir(f"{kind}?patient=a", by_user if way == "user" else standalone(way).token)
     assert answer.status_code == 200, answer.text
     found = answer.json()["entry"]
     assert found
