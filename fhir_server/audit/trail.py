@@ -2,7 +2,8 @@
 
 Rules.
 1. Every request to the FHIR API is recorded when its answer begins, before a byte of it leaves: reads, searches (one record), writes, refusals.
-   So is what changes something at `/auth/...`, and what is refused there. Public documents (capabilities, discovery, keys) are not.
+   So is what changes something at `/auth/...`, and what is refused there. Public documents (capabilities, discovery, keys) are not; these
+   are told by their whole path, for a part of one may be an id.
 2. A write is recorded before it is carried out, too (`begun`): when the process dies between the commit and the answer, that record remains.
 3. What cannot be recorded is not answered: 503.
 4. Who asks is `principal` in the scope (`smart_auth.model.Principal`, put there when the token was checked). Pages tell who signs in
@@ -33,6 +34,8 @@ from resources.errors import FhirError
 from resources.model import is_id
 
 PAGES = "/auth"
+_DOCUMENTS = ("/.well-known/smart-configuration", "/.well-known/openid-configuration")
+"""Below the prefix of the FHIR API."""
 _REFUSED = 400
 _SUBJECTS = frozenset({"patient", "subject", "patient:Patient", "subject:Patient"})
 _NOBODY: Mapping[str, str] = {}
@@ -64,6 +67,7 @@ class Trail:
         self._options = options
         self._folder = folder
         self._prefix = prefix
+        self._documents = frozenset(f"{prefix}{name}" for name in _DOCUMENTS)
         self._code_of = code_of
         self._address = address
         self._words = words
@@ -94,7 +98,7 @@ class Trail:
     def concerns(self, scope: Scope) -> bool:
         """Whether the request is one to record."""
         path: str = scope["path"]
-        return self._journal is not None and path.startswith((self._prefix, PAGES)) and "/.well-known/" not in path
+        return self._journal is not None and path.startswith((self._prefix, PAGES)) and path not in self._documents
 
     def answered(self, scope: Scope, status: int) -> None:
         """Record a request by the status of its answer. Raises OSError."""

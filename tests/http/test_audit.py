@@ -178,6 +178,44 @@ async def test_each_request_is_recorded_with_all_that_it_shows_or_writes(client,
     assert MARK not in repr(record)
 
 
+WELL_KNOWN = "Patient/.well-known"
+"""An id like any other, that is also in the path of public documents."""
+HIDING = {
+    "a read": ("GET", WELL_KNOWN, 200),
+    "a read with a slash behind it": ("GET", f"{WELL_KNOWN}/", 200),
+    "a read of HEAD": ("HEAD", f"{WELL_KNOWN}/", 200),
+    "a compartment": ("GET", f"{WELL_KNOWN}/Observation?_include=Observation:subject", 200),
+    "a history": ("GET", f"{WELL_KNOWN}/_history", 200),
+    "a version": ("GET", f"{WELL_KNOWN}/_history/1", 200),
+    "an operation": ("GET", f"{WELL_KNOWN}/$everything", 200),
+    "an update": ("PUT", f"{WELL_KNOWN}/", 200),
+    "a deletion": ("DELETE", f"{WELL_KNOWN}/", 204),
+}
+
+
+@pytest.mark.parametrize("what", HIDING)
+async def test_no_id_and_no_slash_hides_from_the_trail(client, what):
+    method, path, status = HIDING[what]
+    await put(client, patient(".well-known"))
+    await put(client, observation("hiding", ".well-known"))
+    before = len(records(client))
+    body = json.dumps(patient(".well-known", active=True)) if method == "PUT" else None
+    answer = await client.request(method, path, content=body, headers=FHIR)
+    assert answer.status_code == status, answer.text
+    new = [record for record, _, shown in records(client)[before:] if shown]
+    assert [(record.method, record.status) for record in new] == [(method, status)]
+    assert WELL_KNOWN in new[0].keys
+
+
+@pytest.mark.parametrize(
+    "path", ["Practitioner//.well-known/", ".well-known/Patient/p", ".well-known/smart-configuration/"]
+)
+async def test_what_only_looks_like_a_public_document_is_recorded(client, path):
+    before = len(records(client))
+    assert (await client.get(path)).status_code == 404
+    assert len(records(client)) == before + 1
+
+
 async def test_a_create_is_recorded_under_the_id_it_was_given(client):
     answer = await client.post("Patient", content=json.dumps(patient("x")), headers=FHIR)
     record, patients = last(client)
