@@ -180,7 +180,7 @@ class Gate:
         patients = []
         for reach in sorted(reaches):
             if reach == "self":
-                ids = frozenset(body["id"] for body in await own_patients(self._service, principal.fhir_user))
+                ids = await self._own(principal)
             else:
                 ids = await self._patients(patients_of(reach, principal, facts, rules))
             patients.append((reach, _same(ids, known.reached(reach))))
@@ -196,6 +196,12 @@ class Gate:
             self._looking = asyncio.ensure_future(self._consents.look())
         assert self._looking is not None
         return await asyncio.shield(self._looking)
+
+    async def _own(self, principal: Principal) -> frozenset[str]:
+        """The ids of the patients whom the principal is, or is related to."""
+        kind, _, name = principal.fhir_user.partition("/")
+        own = frozenset({name}) if kind == PATIENT else frozenset[str]()
+        return own | {body["id"] for body in await own_patients(self._service, principal.fhir_user)}
 
     async def _patients(self, wanted: Node) -> frozenset[str]:
         """The ids of the patients who satisfy the node."""
