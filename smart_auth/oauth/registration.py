@@ -1,8 +1,8 @@
 """Dynamic client registration, for who was invited: an initial access token registers one app.
 
 Rules.
-1. Who registers has an invitation (`smart_auth.invitations`), which bounds the scope. Nothing of the metadata raises what an app may:
-   trust, introspection, roles, organizations and the like are given by the operator alone. Unknown members are ignored (RFC 7591, 2).
+1. Who registers has an invitation (`smart_auth.invitations`), which bounds the scope; a service only comes of one that names its scope. Nothing of
+   the metadata raises what an app may: trust, introspection, roles, organizations and the like are given by the operator alone. Unknown members are ignored (RFC 7591, 2).
 2. A key set has public keys alone; a JWKS URL is https and not this machine; redirect URIs as `smart_auth.redirects` says.
 3. A name is shown to people: printable, without the characters that change how text runs, and not that of another app, also not one that looks
    the same: written in compatibility forms, with marks, or with letters of Greek and Cyrillic that look Latin.
@@ -144,6 +144,8 @@ def _launch_uri(metadata: Mapping[str, Any], kind: ClientKind) -> str:
 
 def _scope(metadata: Mapping[str, Any], kind: ClientKind, bound: str) -> str:
     scope = _text(metadata, "scope", needed=False) or bound
+    if kind == "backend" and not bound:
+        raise _bad("a service is registered with an invitation that names its scope")
     try:
         if scope:
             check_scope(Client("", "", kind, scope=bound), scope, "system" if kind == "backend" else "user")

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.ehr.apps import App
 from tests.ehr.house import BACK
 
 ENTITLED = {
@@ -120,6 +121,27 @@ def test_attack_32_a_key_url_inside_is_not_taken(ehr, token, url):
 def test_attack_32_nobody_registers_more_than_was_invited(ehr, token, metadata):
     answer = register(ehr, token, **metadata)
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_client_metadata")
+
+
+SERVICE = {
+    "grant_types": ["client_credentials"],
+    "token_endpoint_auth_method": "private_key_jwt",
+    "redirect_uris": None,
+}
+
+
+def test_attack_32_a_service_has_the_scope_that_it_was_invited_for(ehr):
+    keys = {"jwks": {"keys": [ehr.apps["backend"].key.as_dict(private=False)]}}
+    for scope in (None, "system/*.cruds", "system/Patient.rs"):
+        answer = register(ehr, invited(ehr), scope=scope, **SERVICE, **keys)
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_client_metadata")
+    bounded = invited(ehr, "system/Patient.rs")
+    assert register(ehr, bounded, scope="system/*.rs", **SERVICE, **keys).status_code == 400
+    told = register(ehr, bounded, client_name="Invited service", **SERVICE, **keys).json()
+    assert told["scope"] == "system/Patient.rs"
+    app = App(ehr, told["client_id"], "backend", "", key=ehr.apps["backend"].key)
+    assert app.service("system/*.cruds").json()["error"] == "invalid_scope"
+    assert app.service("system/Patient.rs").status_code == 200
 
 
 def test_attack_32_nobody_gives_an_app_rights_of_its_own(ehr):

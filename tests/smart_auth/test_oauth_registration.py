@@ -58,7 +58,7 @@ async def test_an_app_with_keys_and_a_service_are_registered(world):
     code = await world.code(client_id=found["client_id"])
     proof = world.proof(world.assertion(found["client_id"]))
     assert (await world.exchange(code, client_id=None, **proof)).status_code == 200
-    service = (await register(world, SERVICE)).json()
+    service = (await register(world, SERVICE, bound="system/*.rs")).json()
     assert service["grant_types"] == ["client_credentials"]
     assert world.store.client(service["client_id"]).kind == "backend"
 
