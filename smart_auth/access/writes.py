@@ -1,8 +1,8 @@
 """Whether a write may be made: what the resource is before and after it, held against the ways in which the letter reaches its type.
 
 Rules. One way must fit both, so that nothing is moved out of what one may write, or into it. Every patient in whose compartment the resource is before
-or after must be one that the way is about: a result is not filed under somebody else. A patient writes as themselves: the author is they, where
-the type has one. Nothing here asks storage but by `Ask`, for what other resources say.
+or after must be one that the way is about: a result is not filed under somebody else. A patient writes as themselves and about themselves: author and
+subject are they, where the type has them, by literal references alone. Nothing here asks storage but by `Ask`, for what other resources say.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -27,6 +27,14 @@ AUTHORS: Final = {
     "QuestionnaireResponse": "author",
 }
 """Type -> the reference parameter that says by whom it is."""
+SUBJECTS: Final = {
+    "Communication": "subject",
+    "DocumentReference": "subject",
+    "MedicationStatement": "subject",
+    "Observation": "subject",
+    "QuestionnaireResponse": "subject",
+}
+"""Type -> the reference parameter that says whom it is about."""
 
 Ask = Callable[[str, Node, frozenset[str]], Awaitable[frozenset[str]]]
 """Which of these ids of a type are live resources that satisfy the node."""
@@ -54,7 +62,7 @@ async def may_write(access: Access, letter: str, before: Content | None, after: 
 
 
 async def _fits(way: Alternative, access: Access, content: Content, ask: Ask) -> bool:
-    if way.myself and not _is_by(content, access.persons):
+    if way.myself and not _is_own(content, access.persons, way):
         return False
     if way.owners is not None:
         owners = frozenset(key.id for key in content.entries.compartments if key.type == PATIENT)
@@ -63,13 +71,21 @@ async def _fits(way: Alternative, access: Access, content: Content, ask: Ask) ->
     return await satisfies(way.node, content, ask)
 
 
-def _is_by(content: Content, persons: frozenset[str]) -> bool:
-    code = AUTHORS.get(content.key.type)
+def _is_own(content: Content, persons: frozenset[str], way: Alternative) -> bool:
+    """Whether it is by the persons, and about patients whom the way is about."""
+    patients = frozenset(f"{PATIENT}/{name}" for name in way.owners.ids) if way.owners is not None else persons
+    kind = content.key.type
+    return _names(content, AUTHORS.get(kind), persons) and _names(content, SUBJECTS.get(kind), patients)
+
+
+def _names(content: Content, code: str | None, allowed: frozenset[str]) -> bool:
+    """Whether the parameter refers to some of these and to nothing else, be it elsewhere, by identifier, or by its text."""
     if code is None:
         return True
-    named = {str(one.target) for one in content.entries.references if one.parameter == code}
-    elsewhere = any(one.parameter == code for one in content.entries.uris)
-    return bool(named) and named <= persons and not elsewhere
+    entries = content.entries
+    named = {str(one.target) for one in entries.references if one.parameter == code}
+    others = {one.parameter for found in (entries.uris, entries.tokens, entries.texts) for one in found}
+    return bool(named) and named <= allowed and code not in others
 
 
 async def satisfies(node: Node, content: Content, ask: Ask) -> bool:

@@ -106,6 +106,18 @@ async def test_attack_06_an_entry_stays_below_the_base(hospital, url):
     assert tells_nothing(answer)
 
 
+async def test_attack_06_a_urn_does_not_lead_to_another_patient(hospital):
+    """Two entries that refer to each other, one of which claims to be Bob."""
+    bob = entry("PUT", "Patient/quagga", {"resourceType": "Patient", "id": "quagga"}) | {
+        "fullUrl": "urn:uuid:00000000-0000-4000-8000-000000000001"
+    }
+    note = entry(
+        "POST", "Observation", {**NOTE, "subject": {"reference": "urn:uuid:00000000-0000-4000-8000-000000000001"}}
+    )
+    assert is_refused(await hospital.ask(WRITING, "POST", "", bundle("transaction", bob, note)))
+    assert inner(await hospital.ask(WRITING, "POST", "", bundle("batch", bob, note))) == [403, 403]
+
+
 @pytest.mark.parametrize(
     "path",
     [

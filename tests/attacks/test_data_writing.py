@@ -70,12 +70,35 @@ async def test_attack_08_nothing_is_moved_out_of_a_record_or_into_it(hospital, w
 
 
 @pytest.mark.parametrize(
+    "subject",
+    [
+        {"display": "Bob"},
+        {"identifier": {"value": "quagga-mrn"}},
+        {"reference": "http://elsewhere.example.org/fhir/Patient/1"},
+        {"reference": "urn:uuid:00000000-0000-4000-8000-000000000001"},
+        {"reference": "Group/quagga-group"},
+        {"reference": "Device/x"},
+        {"reference": "Patient/ann", "identifier": {"value": "quagga-mrn"}},
+        None,
+    ],
+    ids=str,
+)
+async def test_attack_08_a_patient_writes_about_themselves_alone(hospital, subject):
+    posted = {name: value for name, value in NOTE.items() if name != "subject"} | (
+        {"subject": subject} if subject else {}
+    )
+    assert (await hospital.ask(ANN, "POST", "Observation", json.dumps(posted))).status_code == 403
+
+
+@pytest.mark.parametrize(
     "author",
     [
         [],
         [{"reference": "Practitioner/doctor"}],
         [{"reference": "Patient/ann"}, {"reference": "Practitioner/doctor"}],
         [{"display": "a doctor"}],
+        [{"reference": "Patient/ann"}, {"display": "a doctor"}],
+        [{"reference": "Patient/ann"}, {"type": "Practitioner", "identifier": {"value": "doctor-number"}}],
         [{"reference": "http://elsewhere.example.org/Practitioner/1"}, {"reference": "Patient/ann"}],
     ],
     ids=str,
