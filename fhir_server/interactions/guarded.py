@@ -91,20 +91,19 @@ class GuardedStore:
         return await self._attached(key, narrowing) if key.type == _BINARY else None
 
     async def _attached(self, key: ResourceKey, narrowing: Narrowing) -> Stored | None:
-        """A Binary of what may be read: of its security context, or, without one, of a DocumentReference that it is attached to."""
-        if isinstance(narrowing.of(_BINARY), Nothing):
+        """A Binary that is attached to a DocumentReference which may be read, unless its security context may not."""
+        location = self.access.rules.registry.find("DocumentReference", "location")
+        if location is None or isinstance(narrowing.of(_BINARY), Nothing):
+            return None
+        urls = (str(key), *(f"{base}/{key}" for base in self.access.rules.context(0).own_bases))
+        wanted = Or(tuple(Match(location, UriTest("exact", url)) for url in urls))
+        if not await self.inner.keys(rewrite(Query("DocumentReference", wanted, count=1), narrowing), narrowing, 1):
             return None
         stored = await self.inner.read(key, EVERYTHING)
-        context = None if stored is None or stored.deleted else _context(decode(stored.body))
-        seen = await self.inner.read(context or key, narrowing) is not None
-        location = self.access.rules.registry.find("DocumentReference", "location")
-        if location is not None:
-            urls = (str(key), *(f"{base}/{key}" for base in self.access.rules.context(0).own_bases))
-            wanted = Or(tuple(Match(location, UriTest("exact", url)) for url in urls))
-            query = rewrite(Query("DocumentReference", wanted, count=1), narrowing)
-            attached = bool(await self.inner.keys(query, narrowing, 1))
-            seen = seen if context is not None else attached
-        return stored if seen and stored is not None and not stored.deleted else None
+        if stored is None or stored.deleted:
+            return None
+        context = _context(decode(stored.body))
+        return stored if context is None or await self.inner.read(context, narrowing) is not None else None
 
     async def read_version(self, key: ResourceKey, version: int, narrowing: Narrowing) -> Stored | None:
         """See the port."""

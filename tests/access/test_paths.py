@@ -357,6 +357,7 @@ async def test_a_binary_is_seen_by_those_who_see_what_it_is_attached_to(fresh):
         for name, more in (
             ("attached", {}),
             ("context", {"securityContext": ref(f"Condition/condition-{who}")}),
+            ("context-too", {"securityContext": ref(f"Condition/condition-{who}")}),
             ("loose", {}),
         ):
             binary = {
@@ -374,6 +375,7 @@ async def test_a_binary_is_seen_by_those_who_see_what_it_is_attached_to(fresh):
             "subject": ref(f"Patient/{who}"),
             "content": [
                 {"attachment": {"url": f"Binary/attached-{who}"}},
+                {"attachment": {"url": f"Binary/context-too-{who}"}},
                 {"attachment": {"url": f"{BASE}/fhir/Binary/context-{'bert' if who == 'anne' else 'anne'}"}},
             ],
         }
@@ -382,7 +384,8 @@ async def test_a_binary_is_seen_by_those_who_see_what_it_is_attached_to(fresh):
         token = fresh.as_(*who)
         for name, status in (
             ("attached-anne", 200),
-            ("context-anne", 200),
+            ("context-too-anne", 200),
+            ("context-anne", 404),
             ("loose-anne", 404),
             ("attached-bert", 404),
             ("context-bert", 404),

@@ -36,7 +36,7 @@ MEDICINE = {
 }
 PAID = {"Claim", "ClaimResponse", "Coverage"}
 LABORATORY = {"DiagnosticReport", "Observation", "Patient", "ServiceRequest", "Specimen"}
-FREE = {"Binary", "Task"}
+FREE = {"Task"}
 """In no patient's compartment in R4."""
 
 Sees = Callable[[Seed], bool]
@@ -108,7 +108,7 @@ def _care(seed: Seed) -> bool:
     return seed.owner == ONE and seed.whose in ("ann", "one") and seed.type in known
 
 
-_ASSIGNED = CLINICAL | PERSONS | {"CareTeam", "Appointment", "Coverage", "Provenance"}
+_ASSIGNED = CLINICAL | PERSONS | {"Binary", "CareTeam", "Appointment", "Coverage", "Provenance"}
 _HIDDEN = ("quagga", "okapi", "numbat")
 
 
