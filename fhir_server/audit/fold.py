@@ -22,7 +22,7 @@ from fhir_server.audit.event import action_of, outcome_of
 from fhir_server.audit.journal import journal_path
 from fhir_server.audit.ledger import Signer, changing
 from fhir_server.audit.patients import Patients
-from fhir_server.audit.record import GENESIS, Record, chained, decode, encode
+from fhir_server.audit.record import GENESIS, About, Record, chained, decode, encode
 from search.values import fold as fold_text
 
 SLICE = 4 << 20
@@ -162,11 +162,12 @@ def _add(
 
 
 def _add_one(connection: sqlite3.Connection, last: _Ended, body: bytes, record: Record, patients: Patients) -> None:
-    about = sorted({name for key in record.keys for name in patients.of(key)})
+    owners = {record.organization, *(name for key in record.keys for name in patients.organizations(key))} - {""}
+    about = About(tuple(sorted({name for key in record.keys for name in patients.of(key)})), tuple(sorted(owners)))
     told = msgspec.json.encode(about)
     last.seq, last.hash = last.seq + 1, chained(last.hash, b"%b\n%b" % (body, told))
     connection.execute(
-        "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             last.seq,
             record.time,
@@ -177,10 +178,9 @@ def _add_one(connection: sqlite3.Connection, last: _Ended, body: bytes, record: 
             outcome_of(record),
             action_of(record),
             record.code,
-            record.organization,
         ),
     )
-    for table, names in (("party", parties(record)), ("entity", record.keys), ("patient", about)):
+    for table, names in indexed(record, about):
         connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", [(name, last.seq) for name in names])  # noqa: S608
     if record.kind == "begun":
         sql = "INSERT OR IGNORE INTO begun VALUES (?, ?, ?)"
@@ -191,6 +191,12 @@ def _add_one(connection: sqlite3.Connection, last: _Ended, body: bytes, record: 
         row = connection.execute("DELETE FROM begun WHERE journal = ? AND number = ? RETURNING seq", place).fetchone()
         if row is not None:
             connection.execute("UPDATE record SET shown = 0 WHERE seq = ?", row)
+
+
+def indexed(record: Record, about: About) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """By which tables and names a record is found."""
+    found = (("party", parties(record)), ("entity", record.keys), ("patient", about.patients))
+    return (*found, ("organization", about.organizations))
 
 
 def parties(record: Record) -> tuple[str, ...]:

@@ -62,7 +62,7 @@ def prune(connection: sqlite3.Connection, folder: Path, now: int, keep_days: int
         latest = connection.execute("SELECT max(time) FROM record WHERE seq <= ?", (last,)).fetchone()[0]
         signature = Signer(folder).sign("checkpoint", last, link, now, latest)
         connection.execute("INSERT INTO checkpoint VALUES (?, ?, ?, ?, ?)", (last, link, now, latest, signature))
-        for table in ("party", "entity", "patient", "begun"):
+        for table in ("party", "entity", "patient", "organization", "begun"):
             connection.execute(f"DELETE FROM {table} WHERE seq <= ?", (last,))  # noqa: S608
         return connection.execute("DELETE FROM record WHERE seq <= ?", (last,)).rowcount
 

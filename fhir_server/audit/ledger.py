@@ -1,10 +1,11 @@
 """The ledger: all records of all journals in one order and one chain, in `audit/audit.sqlite`, with what is asked for by.
 
 Rules.
-1. The hash of a record is chained over its bytes in the journal, a line feed, and the patients concerned (JSON), which folding found.
+1. The hash of a record is chained over its bytes in the journal, a line feed, and what folding found that it is about (JSON): the ids of the patients
+   concerned, and the organizations (of the one who asked, and those that own the resources).
 2. `head` is the last record's number and hash, signed: records cut off at the end are missed. A pruned ledger begins behind a `checkpoint`, signed too.
    The key is Ed25519, in `audit/key`, mode 0600, made with the ledger.
-3. `party`, `entity` and `patient` are made of the records and can be made again; `verify` compares them.
+3. `party`, `entity`, `patient` and `organization` are made of the records and can be made again; `verify` compares them.
 4. All changes are made under the ledger's lock, each a transaction that is on disk when it returns.
 
 Specification: https://www.rfc-editor.org/rfc/rfc8032
@@ -34,14 +35,15 @@ MIGRATIONS: Final = (
         ),
         (
             "CREATE TABLE record(seq INTEGER PRIMARY KEY, time INTEGER NOT NULL, hash BLOB NOT NULL, body BLOB NOT NULL, "
-            "patients TEXT NOT NULL, shown INTEGER NOT NULL, outcome TEXT NOT NULL, action TEXT NOT NULL, code TEXT NOT NULL, "
-            "organization TEXT NOT NULL)"
+            "about TEXT NOT NULL, shown INTEGER NOT NULL, outcome TEXT NOT NULL, action TEXT NOT NULL, code TEXT NOT NULL)"
         ),
         "CREATE INDEX record_time ON record(time)",
         "CREATE INDEX record_refused ON record(outcome, seq) WHERE outcome != '0'",
         "CREATE TABLE party(name TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY(name, seq)) WITHOUT ROWID",
         "CREATE TABLE entity(name TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY(name, seq)) WITHOUT ROWID",
         "CREATE TABLE patient(name TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY(name, seq)) WITHOUT ROWID",
+        "CREATE TABLE organization(name TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY(name, seq)) WITHOUT ROWID",
+        "CREATE INDEX organization_seq ON organization(seq, name)",
         (
             "CREATE TABLE begun(journal INTEGER NOT NULL, number INTEGER NOT NULL, seq INTEGER NOT NULL, "
             "PRIMARY KEY(journal, number)) WITHOUT ROWID"

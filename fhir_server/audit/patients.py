@@ -1,6 +1,6 @@
-"""Which patients a resource is about: the owners of the patient compartments it is in, as the store's index has them.
+"""Whom a resource is about: the owners of the patient compartments it is in, and the organizations that own it, as the store's index has them.
 
-Of a resource that was deleted, those of its last content.
+Of a resource that was deleted, the patients of its last content.
 
 Specification: https://hl7.org/fhir/R4/compartmentdefinition-patient.html
 """
@@ -18,6 +18,10 @@ _ROW = "SELECT rid, state FROM resource JOIN type ON type.number = resource.type
 _OWNERS = (
     "SELECT owner.id FROM compartment JOIN resource AS owner ON owner.rid = compartment.owner "
     "JOIN type ON type.number = owner.type WHERE compartment.rid = ? AND type.name = 'Patient' ORDER BY owner.id"
+)
+_ORGANIZATIONS = (
+    "SELECT type.name, found.id FROM owner JOIN resource AS found ON found.rid = owner.organization "
+    "JOIN type ON type.number = found.type WHERE owner.rid = ?"
 )
 _LAST = "SELECT body FROM history WHERE rid = ? AND deleted = 0 ORDER BY version DESC LIMIT 1"
 
@@ -41,6 +45,12 @@ class Patients:
         if state == _LIVE:
             return tuple(owner for (owner,) in self._connection.execute(_OWNERS, (rid,)))
         return self._former(ResourceKey(kind, name), rid) if state == _DELETED else ()
+
+    def organizations(self, key: str) -> tuple[str, ...]:
+        """The organizations (`Organization/1`) that own `Type/id`."""
+        row = self._connection.execute(_ROW, tuple(key.split("/", 1))).fetchone() if "/" in key else None
+        found = self._connection.execute(_ORGANIZATIONS, row[:1]).fetchall() if row is not None else []
+        return tuple(f"{kind}/{name}" for kind, name in found)
 
     def _former(self, key: ResourceKey, rid: int) -> tuple[str, ...]:
         row = self._connection.execute(_LAST, (rid,)).fetchone()

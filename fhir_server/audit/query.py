@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fhir_server.audit.record import Record, decode
+from fhir_server.audit.record import Record, decode, decode_about
 from resources.errors import FhirError
 from search.query import (
     All,
@@ -78,18 +78,18 @@ def select(connection: sqlite3.Connection, query: Query, allowed: Node) -> list[
         where += f" AND (time, seq) {'>' if ascending else '<'} (?, ?)"
         sql.values += query.after
     order = "time, seq" if ascending else "time DESC, seq DESC"
-    text = f"SELECT seq, body, patients FROM record WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608  (no value in it)
+    text = f"SELECT seq, body, about FROM record WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608  (no value in it)
     rows = connection.execute(text, (*sql.values, query.count + 1)).fetchall()
     return [_found(*row) for row in rows]
 
 
 def _found(seq: int, body: bytes, told: str) -> Found:
-    return Found(seq, decode(body), msgspec.json.decode(told, type=tuple[str, ...]))
+    return Found(seq, decode(body), decode_about(told).patients)
 
 
 def everything(connection: sqlite3.Connection, since: int) -> Iterator[Found]:
     """All that is shown behind record `since`, the oldest first."""
-    text = "SELECT seq, body, patients FROM record WHERE shown = 1 AND seq > ? ORDER BY seq"
+    text = "SELECT seq, body, about FROM record WHERE shown = 1 AND seq > ? ORDER BY seq"
     for seq, body, told in connection.execute(text, (since,)):
         yield _found(seq, body, told)
 
@@ -209,7 +209,7 @@ def _moment(test: DateTest, sql: _Sql) -> str:
 
 
 def _permitted(node: Node, sql: _Sql) -> str:
-    """An access rule. What it says of release is not about audit records; what is not understood is not permitted."""
+    """An access rule. A record is an organization's when it is about no other, too. What the rule says of release is not about records; what is not understood is not permitted."""
     match node:
         case All() | Released():
             return "1"
@@ -224,8 +224,10 @@ def _permitted(node: Node, sql: _Sql) -> str:
         case Not(Match(parameter=parameter)) if parameter.code in _LABELS:
             return "1"  # records bear no labels
         case OwnedBy(organizations, unowned):
-            names = [str(key) for key in organizations] + ([""] if unowned else [])
-            return f"organization IN ({sql.of(names)})"
+            names = sql.of([str(key) for key in organizations])
+            foreign = f"EXISTS (SELECT 1 FROM organization WHERE seq = record.seq AND name NOT IN ({names}))"  # noqa: S608
+            some = "" if unowned else " AND EXISTS (SELECT 1 FROM organization WHERE seq = record.seq)"
+            return f"(NOT {foreign}{some})"
     return "0"
 
 

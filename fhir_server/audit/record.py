@@ -11,7 +11,7 @@ Specification: https://hl7.org/fhir/R4/auditevent.html, https://profiles.ihe.net
 """
 
 import hashlib
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -57,6 +57,14 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     broken: tuple[str, ...] = ()
 
 
+class About(NamedTuple):
+    """What folding found that a record is about: ids of patients, organizations as `Organization/1`; both sorted."""
+
+    patients: tuple[str, ...]
+    organizations: tuple[str, ...]
+
+
+decode_about = msgspec.json.Decoder(About).decode
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(Record).decode
 

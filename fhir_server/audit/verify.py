@@ -15,12 +15,12 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from fhir_server.audit.event import action_of, outcome_of
-from fhir_server.audit.fold import lines_of, parties
+from fhir_server.audit.fold import indexed, lines_of
 from fhir_server.audit.journal import journal_path
 from fhir_server.audit.ledger import Signer
-from fhir_server.audit.record import GENESIS, Record, chained, decode
+from fhir_server.audit.record import GENESIS, chained, decode, decode_about
 
-_RECORDS = "SELECT seq, CAST(hash AS BLOB), CAST(body AS BLOB), CAST(patients AS TEXT) FROM record ORDER BY seq"
+_RECORDS = "SELECT seq, CAST(hash AS BLOB), CAST(body AS BLOB), CAST(about AS TEXT) FROM record ORDER BY seq"
 
 Rule = Literal["signature", "chain", "gap", "index", "journal", "head", "torn"]
 
@@ -48,8 +48,8 @@ def verify(connection: sqlite3.Connection, folder: Path, expected: tuple[int, st
 
 def head(connection: sqlite3.Connection) -> tuple[int, str]:
     """Number and hash of the last record."""
-    row = connection.execute("SELECT seq, hash FROM head").fetchone()
-    return (row[0], row[1].decode()) if row else (0, GENESIS.decode())
+    row = connection.execute("SELECT seq, CAST(hash AS BLOB) FROM head").fetchone()
+    return (row[0], row[1].decode("latin-1")) if row else (0, GENESIS.decode())
 
 
 def _checkpoints(connection: sqlite3.Connection, signer: Signer) -> Iterator[Fault]:
@@ -69,7 +69,7 @@ def _chain(connection: sqlite3.Connection, signer: Signer, expected: tuple[int, 
             yield Fault("gap", f"record {seq}", f"records {last + 1} to {seq - 1} are not there")
         if chained(before, b"%b\n%b" % (body, told.encode())) != link:
             yield Fault("chain", f"record {seq}", "its hash is not that of its content behind the record before")
-        if expected is not None and expected == (seq, link.decode()):
+        if expected is not None and expected == (seq, link.decode("latin-1")):
             expected = None
         last, before = seq, link
         yield from _numbered(seq, body, numbers)
@@ -110,29 +110,26 @@ def _ends(connection: sqlite3.Connection, signer: Signer, last: int, link: bytes
 
 
 def _indexes(connection: sqlite3.Connection) -> Iterator[Fault]:
-    sql = (
-        "SELECT seq, time, CAST(body AS BLOB), CAST(patients AS TEXT), outcome, action, code, organization FROM record"
-    )
-    wanted: dict[str, int] = {"party": 0, "entity": 0, "patient": 0}
-    for seq, time, body, told, outcome, action, code, organization in connection.execute(sql):
+    sql = "SELECT seq, time, CAST(body AS BLOB), CAST(about AS TEXT), outcome, action, code FROM record"
+    wanted: dict[str, int] = {"party": 0, "entity": 0, "patient": 0, "organization": 0}
+    for seq, time, body, told, outcome, action, code in connection.execute(sql):
         try:
             record = decode(body)
-            patients = msgspec.json.decode(told, type=tuple[str, ...])
+            about = decode_about(told)
         except msgspec.DecodeError:
             continue  # told by the chain
-        columns = (time, outcome, action, code, organization)
-        if columns != (record.time, outcome_of(record), action_of(record), record.code, record.organization):
+        if (time, outcome, action, code) != (record.time, outcome_of(record), action_of(record), record.code):
             yield Fault("index", f"record {seq}", "its columns are not those of its content")
-        yield from _listed(connection, seq, record, patients, wanted)
+        yield from _listed(connection, seq, indexed(record, about), wanted)
     for table, number in wanted.items():
         if connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] != number:  # noqa: S608
             yield Fault("index", table, "it has rows that no record has")
 
 
 def _listed(
-    connection: sqlite3.Connection, seq: int, record: Record, patients: tuple[str, ...], wanted: dict[str, int]
+    connection: sqlite3.Connection, seq: int, rows: tuple[tuple[str, tuple[str, ...]], ...], wanted: dict[str, int]
 ) -> Iterator[Fault]:
-    for table, names in (("party", parties(record)), ("entity", record.keys), ("patient", patients)):
+    for table, names in rows:
         for name in set(names):
             wanted[table] += 1
             sql = f"SELECT 1 FROM {table} WHERE name = ? AND seq = ?"  # noqa: S608

@@ -116,3 +116,22 @@ async def test_a_path_that_is_none_is_recorded_without_it(hospital):
     assert (await hospital.client.get(f"{PAGES}/zqsecret")).status_code == 404
     found = await hospital.get("AuditEvent?outcome=4&_count=1", hospital.as_("sue", "user/*.rs"))
     assert "zqsecret" not in found.text
+
+
+@pytest.mark.parametrize(("user", "status"), [("dora", "403 Forbidden"), ("adam", "200 OK")])
+async def test_an_entry_of_a_batch_reads_the_trail_as_a_request_of_its_own_does(hospital, user, status):
+    sent = {
+        "resourceType": "Bundle",
+        "type": "batch",
+        "entry": [{"request": {"method": "GET", "url": "AuditEvent?_count=1"}}],
+    }
+    answer = await hospital.send("POST", "", sent, hospital.as_(user, "user/*.rs"))
+    assert [entry["response"]["status"] for entry in answer.json()["entry"]] == [status]
+
+
+async def test_a_compartment_of_events_is_that_of_a_visible_patient(hospital):
+    anne = hospital.as_("anne", "patient/*.rs", "anne")
+    mine = await hospital.get("Patient/anne/AuditEvent?_count=1", anne)
+    others = await hospital.get("Patient/bert/AuditEvent?_count=1", anne)
+    assert (mine.status_code, len(mine.json()["entry"])) == (200, 1)
+    assert "entry" not in others.json()

@@ -35,6 +35,9 @@ class Nobody:
     def of(self, key):
         return (key.removeprefix("Patient/"),) if key.startswith("Patient/") else ()
 
+    def organizations(self, key):
+        return ("Organization/h",) if key.startswith("Patient/") else ()
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -198,7 +201,7 @@ def test_a_journal_that_nobody_registered_is_found_out(folder):
 
 TAMPERED_LEDGERS = {
     "a record is changed": ("UPDATE record SET body = replace(body, 'jane', 'jack') WHERE seq = 3", {"chain", "index"}),
-    "its patients are changed": ("UPDATE record SET patients = '[]' WHERE seq = 3", {"chain", "index"}),
+    "its patients are changed": ("UPDATE record SET about = '[[],[]]' WHERE seq = 3", {"chain", "index"}),
     "a record is no record": ("UPDATE record SET body = 5 WHERE seq = 3", {"chain", "gap"}),
     "its hash is changed": ("UPDATE record SET hash = zeroblob(32) WHERE seq = 3", {"chain"}),
     "a record is removed": ("DELETE FROM record WHERE seq = 3", {"gap", "chain", "index"}),
@@ -210,6 +213,10 @@ TAMPERED_LEDGERS = {
         {"chain", "index"},
     ),
     "a record is hidden from a search": ("DELETE FROM patient WHERE seq = 3", {"index"}),
+    "a record is given to another organization": (
+        "UPDATE organization SET name = 'Organization/x' WHERE seq = 3",
+        {"index"},
+    ),
     "a record is found by what it is not about": ("INSERT INTO patient VALUES ('x', 3)", {"index"}),
     "its outcome is changed": ("UPDATE record SET outcome = '4' WHERE seq = 3", {"index"}),
     "the head is moved": (
@@ -236,7 +243,7 @@ def test_a_ledger_that_was_tampered_with_is_found_out(folder, how):
 def test_a_ledger_that_was_chained_anew_is_found_out_by_the_signature(folder):
     filled(folder)
     change(folder, "DELETE FROM record WHERE seq = 6")
-    for table in ("party", "entity", "patient"):
+    for table in ("party", "entity", "patient", "organization"):
         change(folder, f"DELETE FROM {table} WHERE seq = 6")
     change(folder, "UPDATE head SET seq = 5, hash = (SELECT hash FROM record WHERE seq = 5)")
     assert faults(folder) == ["signature"]
@@ -316,6 +323,8 @@ def test_an_answer_in_the_following_journal_hides_its_beginning(folder):
 def test_the_patients_of_a_resource_are_those_of_its_compartments_also_when_it_is_deleted(small_store):
     with small_store.connect(read_only=True) as connection:
         patients = Patients(connection, lambda: extractor_for(small_store.settings))
+        assert patients.organizations("Observation/o") == ("Organization/h",)
+        assert patients.organizations("Patient/unknown") == ()
         known = {
             key: patients.of(key)
             for key in ("Patient/p", "Observation/o", "ValueSet/v", "Observation/x", "Patient/gone")

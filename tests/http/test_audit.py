@@ -89,8 +89,8 @@ def records(client):
     settings = Settings(data_dir=client.folder, auth="off")
     fold_now(client.folder, SqliteOptions(), lambda: extractor_for(settings))
     with opened(client.folder / FOLDER, read_only=True) as connection:
-        rows = connection.execute("SELECT body, patients, shown FROM record ORDER BY seq").fetchall()
-    return [(decode(body), json.loads(patients), bool(shown)) for body, patients, shown in rows]
+        rows = connection.execute("SELECT body, about, shown FROM record ORDER BY seq").fetchall()
+    return [(decode(body), json.loads(about)[0], bool(shown)) for body, about, shown in rows]
 
 
 def last(client):
