@@ -54,6 +54,8 @@ class Person:
     client: Client = field(default_factory=lambda: Client("app", "App", "public"))
     patient: str = ""
     operator: bool = False
+    emergency: str = ""
+    """The patient whom they look at in an emergency."""
     supports: Sees = lambda _: False
     """What decides over what is seen, without being seen."""
 
@@ -156,6 +158,15 @@ PEOPLE = (
         operator=True,
     ),
     Person("doctor", "user/*.rs", _chart({"ann"}, _ASSIGNED), user=DOCTOR, supports=_care),
+    Person(
+        "doctor-in-an-emergency",
+        "user/*.cruds",
+        _either(_chart({"ann"}, _ASSIGNED), _chart({"cid"}, _ASSIGNED)),
+        ("quagga",),
+        _user("called", "doctor", "Practitioner/doctor"),
+        emergency="okapi",
+        supports=_care,
+    ),
     Person("doctor-writing", "user/*.cruds", _chart({"ann"}, _ASSIGNED), user=DOCTOR, supports=_care),
     Person("doctor-launched", "launch patient/*.rs", _launched, user=DOCTOR, patient="ann", supports=_care),
     Person(

@@ -36,6 +36,7 @@ from fhir_server.storage.sqlite.auth import SqliteAuthStore
 from resources.model import ResourceKey
 from search.limits import SearchLimits
 from smart_auth import keys
+from smart_auth.break_glass import MOST_MINUTES, open_record
 from smart_auth.model import Grant, Principal
 from smart_auth.options import SmartOptions
 from smart_auth.tokens import Tokens
@@ -273,7 +274,10 @@ def _users() -> Path:
             store.put_user(person.user)
         store.put_client(person.client)
         user = person.user.name if person.user else ""
-        store.add_grant(Grant(f"grant-{person.name}", person.client.id, person.scope, int(time.time()), user=user))
+        now = int(time.time())
+        store.add_grant(Grant(f"grant-{person.name}", person.client.id, person.scope, now, user=user))
+        if person.emergency:
+            open_record(store, user, person.emergency, "unconscious", person.client.id, now, MOST_MINUTES)
     store.close()
     return folder
 
