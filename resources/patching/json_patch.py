@@ -20,6 +20,7 @@ from resources.patching.limits import PatchLimits, replica
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _BAD_ESCAPE = re.compile(r"~(?![01])")
+_BRINGING: Final = frozenset({"add", "replace"})
 _SHOWN: Final = 200
 """Characters of a path that a fault quotes."""
 
@@ -54,9 +55,12 @@ def read_patch(operations: Sequence[Any], limits: PatchLimits) -> tuple[Operatio
 def apply_patch(resource: Resource, operations: Sequence[Operation], limits: PatchLimits) -> Any:
     """The JSON value that `operations` make of `resource`: mostly an object, but a patch may replace the whole.
 
-    Raises FhirError 422 when one of them cannot be carried out, 413 when they grow beyond `limits.size`.
+    Raises FhirError 422 when one of them cannot be carried out, 413 when they grow beyond `limits.size`, or copy more than
+    `PatchLimits.within` leaves for what they bring.
     """
-    document = _Document(replica(resource), limits, len(encode(resource)))
+    sent = sum(len(encode(one.value)) for one in operations if one.op in _BRINGING)
+    stored = len(encode(resource))
+    document = _Document(replica(resource), limits.within(sent, stored), stored)
     for operation in operations:
         _VERBS[operation.op](document, operation)
     return document.root

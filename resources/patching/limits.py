@@ -1,14 +1,21 @@
 """What a patch may cost: whoever can patch must not be able to make a small request do endless work.
 
+Rules. What was sent and what is stored bound what a patch may make of them: copies of copies end soon.
+
 Specification: https://www.rfc-editor.org/rfc/rfc6902#section-8
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from resources.errors import FhirError
 from resources.json_format import DEPTH, encode, too_deep
 from resources.model import Resource
+
+ROOM: Final = 64 * 1024
+"""Bytes that any patch may make."""
+_TIMES: Final = 2
+"""How many times what is stored may be made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +25,10 @@ class PatchLimits:
     operations: int = 1000
     size: int = 64 * 1024 * 1024
     depth: int = DEPTH
+
+    def within(self, sent: int, stored: int) -> "PatchLimits":
+        """These for a patch that brings values of `sent` bytes to a resource of `stored` bytes."""
+        return replace(self, size=min(self.size, ROOM + sent + _TIMES * stored))
 
     def require_few(self, operations: int) -> None:
         """413 for a patch of too many operations."""

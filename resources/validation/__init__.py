@@ -1,4 +1,4 @@
-"""Validation: structure, required bindings and invariants of a resource, all faults at once.
+"""Validation: structure, required bindings and invariants of a resource, all faults at once (of more than `MOST` the first ones).
 
 Faults of structure are answered 400, required bindings and invariants 422 (`status_of`, `raise_for`). Invariants are asked when the
 structure has no fault.
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from resources.errors import Issue
 from resources.model import Resource
 from resources.references import Link
-from resources.validation.faults import BUSINESS, Fault, issues_of, raise_for, status_of
+from resources.validation.faults import BUSINESS, MOST, Fault, issues_of, raise_for, status_of
 from resources.validation.links import Links
 from resources.validation.scope import Invariant, Scope, locate
 from resources.validation.walker import Definitions, Invariants, Walker
@@ -38,7 +38,7 @@ class Validator:
             return issues_of(kind, [Fault(".resourceType", "value", f"must be {kind}")])
         tasks: list[tuple[Invariant, Any, Scope]] = []
         faults = self._walker.whole(resource, Scope(resource, resource, tasks))
-        if faults is not None and any(fault.code not in BUSINESS for fault in faults):
+        if faults is not None and (len(faults) > MOST or any(fault.code not in BUSINESS for fault in faults)):
             return issues_of(_root(named), faults)
         broken = _broken(tasks, resource, faults or ()) if tasks else ()
         return issues_of(_root(named), [*(faults or ()), *broken]) if faults or broken else []

@@ -13,7 +13,7 @@ BUSINESS: Final = frozenset({"code-invalid", "invariant", "business-rule"})
 
 
 MOST: Final = 1000
-"""Issues that one answer shows."""
+"""Issues that one answer shows; with more faults a resource is not looked at any further."""
 
 
 class Fault(NamedTuple):
@@ -41,10 +41,10 @@ def status_of(issues: Sequence[Issue]) -> int:
 
 
 def raise_for(issues: Sequence[Issue]) -> None:
-    """Raise FhirError with all issues, 400 or 422; nothing when there are none. Beyond `MOST` their number is told."""
+    """Raise FhirError with all issues, 400 or 422; nothing when there are none. Of more than `MOST` the first are told."""
     if not issues:
         return
     shown = list(issues[:MOST])
     if len(issues) > MOST:
-        shown.append(Issue("error", issues[MOST].code, f"and {len(issues) - MOST} more faults"))
+        shown.append(Issue("error", issues[MOST].code, "and more faults"))
     raise FhirError.many(status_of(issues), shown)

@@ -2,7 +2,8 @@
 
 Rules. A check takes `(value, scope)` and gives None, or the faults with paths relative to the value. An object looks each member up
 in one table, whose entries are compiled when first met; what the table does not have (companions `_name`, unknown names) goes the
-slower way. A valid value costs no path.
+slower way. A valid value costs no path. Beyond `faults.MOST` faults nothing more is looked at, but in an array of primitives, whose nulls are
+settled by its companion: a fault costs more the deeper it is.
 
 Specification: https://hl7.org/fhir/R4/json.html, https://hl7.org/fhir/R4/elementdefinition.html
 """
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from resources.definitions.model import Element, Property, TypeDefinition
-from resources.validation.faults import Fault, moved
+from resources.validation.faults import MOST, Fault, moved
 from resources.validation.scope import Invariant, Scope
 
 Faults = list[Fault] | None
@@ -44,6 +45,8 @@ def lists(walk: Walk, *, primitive: bool) -> Walk:
                 found = walk(item, scope)
             if found is not None:
                 faults = _added(faults, moved(f"[{index}]", found))
+                if len(faults) > MOST and not primitive:
+                    break
         return faults
 
     return check
@@ -129,6 +132,8 @@ def objects(
             if found is not None:
                 found = _clearer(item, found) if name in singles else found
                 faults = _with(faults, name, found, value, companions)
+                if faults is not None and len(faults) > MOST:
+                    return faults
         if not required <= value.keys():
             faults = _missing(faults, required, value)
         if choices:
@@ -255,6 +260,8 @@ def _companions(item: Any, value: Mapping[str, Any], name: str, walk: Walk, scop
                 faults.append(Fault(f"[{index}]", "structure", "must not be null where the value is absent"))
         elif not (part.__class__ is dict and part.keys() == {"id"} and given is not None):
             faults.extend(moved(f"[{index}]", walk(part, scope) or ()))
+            if len(faults) > MOST:
+                return faults
     faults.extend(
         Fault(f"[{index}]", "structure", "must not be null")
         for index in range(len(item), len(values))

@@ -270,6 +270,18 @@ async def test_a_copy_that_doubles_and_doubles_is_refused(tmp_path, patient):
         assert (await patch(client, f"Patient/{first['id']}", grown)).status_code == 413
 
 
+@pytest.mark.parametrize("source", ["/extension", "/extension/0"])
+async def test_a_small_patch_makes_no_large_resource(client, patient, source):
+    first = await made(client, patient)
+    value = [{"url": "x", "extension": [{"url": "y"}]}]
+    copies = [{"op": "copy", "from": source, "path": "/extension/0/extension/-"}] * 24
+    answer = await patch(
+        client, f"Patient/{first['id']}", [{"op": "add", "path": "/extension", "value": value}, *copies]
+    )
+    assert (answer.status_code, issue_of(answer)["code"]) == (413, "too-costly")
+    assert (await client.get(f"Patient/{first['id']}")).json() == first
+
+
 async def test_a_query_of_a_patch_by_id_is_refused(client, patient):
     first = await made(client, patient)
     assert (await patch(client, f"Patient/{first['id']}?name=x", [])).status_code == 400

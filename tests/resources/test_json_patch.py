@@ -63,6 +63,38 @@ def test_the_value_of_a_patch_is_not_shared_with_what_it_makes():
     assert apply_patch({}, operations, LIMITS) == {"x": {"y": []}}
 
 
+ROW = {"url": "x", "extension": [{"url": "y"}]}
+COPYING = [{"op": "add", "path": "/extension", "value": [ROW]}]
+BOUNDED = {
+    "copies that double": [
+        *COPYING,
+        *[{"op": "copy", "from": "/extension/0", "path": "/extension/0/extension/-"}] * 24,
+    ],
+    "copies of arrays": [*COPYING, *[{"op": "copy", "from": "/extension", "path": "/extension/0/extension/-"}] * 24],
+    "copies side by side": [{"op": "copy", "from": "/a", "path": f"/a{at}"} for at in range(900)],
+    "replaced by more and more": [{"op": "copy", "from": "", "path": "/b/-"}] * 24,
+}
+
+
+@pytest.mark.parametrize("what", BOUNDED)
+def test_what_was_sent_and_what_is_stored_bound_what_is_made(what):
+    with pytest.raises(FhirError) as caught:
+        patched({"a": "x" * 1000, "b": []}, BOUNDED[what])
+    assert caught.value.status == 413
+    assert "bytes" in str(caught.value)
+
+
+def test_a_large_value_that_was_sent_may_be_copied_as_often_as_it_is_worth():
+    sent = [
+        {"op": "add", "path": "/c", "value": "x" * 1_000_000},
+        {"op": "add", "path": "/d", "value": "x" * 1_000_000},
+    ]
+    assert len(patched({"a": 1}, sent)["d"]) == 1_000_000
+    stored = {"a": "x" * 1_000_000}
+    assert patched(stored, [{"op": "copy", "from": "/a", "path": "/b"}])["b"] == stored["a"]
+    assert patched(stored, [{"op": "move", "from": "/a", "path": "/b"}])["b"] == stored["a"]
+
+
 def doubling(count):
     return [{"op": "copy", "from": "", "path": f"/{at}"} for at in range(count)]
 

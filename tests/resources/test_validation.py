@@ -14,6 +14,7 @@ from resources.definitions.model import Constraint
 from resources.errors import FhirError
 from resources.json_format import decode, encode
 from resources.validation import Validator, raise_for, status_of
+from resources.validation.faults import MOST
 from tests.strategies import RESOURCES, resources
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -218,12 +219,38 @@ def test_us_core_examples_are_valid(path):
     ids=["bad strings", "empty objects", "unknown elements", "dangling references"],
 )
 def test_very_many_faults_cost_no_more_than_their_number(resource):
-    assert len(VALIDATOR.validate(resource)) == 30_000
+    assert MOST < len(VALIDATOR.validate(resource)) <= 30_000
 
 
-def test_one_answer_shows_a_thousand_faults_and_counts_the_rest():
+def test_very_many_faults_that_are_deep_cost_no_more_than_the_first_of_them():
+    """Each fault moves up through all that holds it: 2 ** 19 of them, 19 levels deep, took minutes."""
+    nested = {"url": "x", "extension": []}
+    for _ in range(19):
+        nested = {"url": "x", "extension": [nested, nested]}
+    issues = VALIDATOR.validate({"resourceType": "Patient", "extension": [nested]})
+    assert MOST < len(issues) < 3 * MOST
+    assert issues[0].expression[0].startswith("Patient.extension[0].extension[0].extension[0].")
+
+
+def test_many_nulls_that_a_companion_settles_hide_no_fault_behind_them():
+    names = {
+        "given": [*[None] * 1500, 1],
+        "_given": [*[{"extension": [{"url": "x", "valueString": "y"}]}] * 1500, None],
+    }
+    assert told({"resourceType": "Patient", "name": [names]})
+
+
+def test_what_was_not_looked_at_to_its_end_is_not_asked_for_invariants():
+    gender = [{"system": "phone", "use": "nowhere"}] * 1500
+    resource = {"resourceType": "Patient", "telecom": gender, "contact": [1], "name": {"given": 1}}
+    issues = VALIDATOR.validate(resource)
+    assert {issue.code for issue in issues} == {"code-invalid"}
+    assert len(issues) == MOST + 1
+
+
+def test_one_answer_shows_a_thousand_faults_and_says_that_there_are_more():
     issues = Validator(load()).validate({"resourceType": "Patient", **{f"x{number}": 1 for number in range(1500)}})
     with pytest.raises(FhirError) as raised:
         raise_for(issues)
     assert len(raised.value.issues) == 1001
-    assert raised.value.issues[-1].diagnostics == "and 500 more faults"
+    assert raised.value.issues[-1].diagnostics == "and more faults"
