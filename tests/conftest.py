@@ -70,7 +70,7 @@ def ehr(tmp_path_factory):
     """A small hospital that serves with access control, shared by the tests of authorization (`tests.ehr`)."""
     from tests.ehr.house import furnished  # noqa: PLC0415  (most tests need none of it)
 
-    served = furnished(tmp_path_factory.mktemp("ehr") / "data")
+    served = furnished(tmp_path_factory.mktemp("ehr") / "data", 2)
     yield served
     served.http.close()
     served.server.stop()

@@ -213,13 +213,13 @@ def test_attack_27_a_key_set_is_kept_and_looked_at_again_for_a_new_key(ehr):
         remote = served(ehr, "rotating", f"{listener.url}/jwks.json")
         for _ in range(5):
             assert sent(remote, remote.assertion()).status_code == 200
-        assert len(listener.paths) == 1
+        assert len(listener.paths) <= 2, "once for each worker"
         listener.answer = said(both, Cache_Control="max-age=600")
         time.sleep(2.1)
         assert sent(remote, remote.assertion(key=fresh)).status_code == 200
         for _ in range(5):
             assert refused(sent(remote, remote.assertion(header={"kid": "unknown"})))
-        assert len(listener.paths) <= 4, "unknown keys do not make it fetch each time"
+        assert len(listener.paths) <= 8, "unknown keys do not make it fetch each time"
 
 
 BOMB = gzip.compress(b'{"keys": []' + b" " * 20_000_000 + b"}")
