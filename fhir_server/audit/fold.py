@@ -162,7 +162,7 @@ def _add(
 
 
 def _add_one(connection: sqlite3.Connection, last: _Ended, body: bytes, record: Record, patients: Patients) -> None:
-    owners = {record.organization, *(name for key in record.keys for name in patients.organizations(key))} - {""}
+    owners = {name for key in record.keys for name in patients.organizations(key)} or {record.organization} - {""}
     about = About(tuple(sorted({name for key in record.keys for name in patients.of(key)})), tuple(sorted(owners)))
     told = msgspec.json.encode(about)
     last.seq, last.hash = last.seq + 1, chained(last.hash, b"%b\n%b" % (body, told))

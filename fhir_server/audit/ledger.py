@@ -2,7 +2,7 @@
 
 Rules.
 1. The hash of a record is chained over its bytes in the journal, a line feed, and what folding found that it is about (JSON): the ids of the patients
-   concerned, and the organizations (of the one who asked, and those that own the resources).
+   concerned, and the organizations that own the resources (when none does, that of the one who asked).
 2. `head` is the last record's number and hash, signed: records cut off at the end are missed. A pruned ledger begins behind a `checkpoint`, signed too.
    The key is Ed25519, in `audit/key`, mode 0600, made with the ledger.
 3. `party`, `entity`, `patient` and `organization` are made of the records and can be made again; `verify` compares them.

@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from smart_auth.model import Client, User
+
 pytestmark = pytest.mark.anyio
 
 SEEN = "Observation/lab-anne"
@@ -116,6 +118,27 @@ async def test_a_path_that_is_none_is_recorded_without_it(hospital):
     assert (await hospital.client.get(f"{PAGES}/zqsecret")).status_code == 404
     found = await hospital.get("AuditEvent?outcome=4&_count=1", hospital.as_("sue", "user/*.rs"))
     assert "zqsecret" not in found.text
+
+
+async def test_what_is_about_an_organization_is_told_to_its_administrators_alone_whoever_asked(fresh):
+    for name in ("other", "insurer"):
+        store = fresh.auth.store
+        store.put_client(Client(f"of-{name}", name, "backend", organization=f"Organization/{name}"))
+        store.put_user(User(f"admin-{name}", ("admin",), organization=f"Organization/{name}"))
+        sent = {"resourceType": "Patient", "id": f"pat-{name}"}
+        service = fresh.as_("-", "system/*.cruds", client=f"of-{name}")
+        assert (await fresh.send("PUT", f"Patient/pat-{name}", sent, service)).status_code == 201
+    operator, theirs = fresh.as_("", "system/*.rs"), fresh.as_("admin-insurer", "user/*.rs")
+    assert (await fresh.get("Patient/pat-other", operator)).status_code == 200
+    assert (await fresh.get("Patient/pat-other", theirs)).status_code == 404
+    assert (await fresh.get("Patient?_id=pat-other,pat-insurer", operator)).json()["total"] == 2
+    told = {}
+    for name in ("other", "insurer"):
+        found = await fresh.get("AuditEvent?action=R&entity=Patient/pat-other", fresh.as_(f"admin-{name}", "user/*.rs"))
+        told[name] = [entry["resource"]["outcomeDesc"] for entry in found.json().get("entry", ())]
+        of_both = await fresh.get("AuditEvent?action=E&subtype=search-type", fresh.as_(f"admin-{name}", "user/*.rs"))
+        assert "pat-" not in of_both.text
+    assert told == {"other": ["404 Not Found", "200 OK"], "insurer": []}
 
 
 @pytest.mark.parametrize(("user", "status"), [("dora", "403 Forbidden"), ("adam", "200 OK")])
