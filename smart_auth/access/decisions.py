@@ -4,11 +4,13 @@ Rules.
 1. Each scope that reaches a type with a letter gives the ways of its context: `patient/` what is in the compartment of the patient in context,
    `user/` what a role permits, `system/` what the client's own organization or role permits. A scope of another context gives nothing: `system/` to a
    person, `user/` to a client on its own. A granular scope gives the same ways, as far as its parameters match.
-2. In the context of a patient a person of the staff also needs a role that permits the type and the letter, and stays in their organization;
-   a patient is only ever in the context of themselves, or of somebody whose related person they are.
+2. In the context of a patient a person of the staff also needs a role that permits the type and the letter, whose reach (or an emergency) is about
+   that patient now, and stays in their organization; a patient is only ever in the context of themselves, or of somebody whose related person
+   they are.
 3. A patient is shown what is released and bears no label that withholds it, and writes only as themselves.
 4. Of people linked to a patient (Patient.link), of groups, and of Provenance about anything hidden nothing is seen through a patient.
-5. Whoever has `openid fhirUser` reads the one resource that they are.
+5. A client on its own without role and organization reaches nothing.
+6. Whoever has `openid fhirUser` reads the one resource that they are.
 
 Specification: https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html
 """
@@ -47,12 +49,14 @@ class Alternative:
     """One way in which a letter reaches a type: resources that satisfy `node`.
 
     `owners`: the patients of whom a resource may be before and after it is written, all of them; None: anybody. `myself`: it must be written by the principal as themselves. `directory`: only by the rule for directory types.
+    `practice`: it is a practitioner's own, and no write of it may bring another patient into their reach.
     """
 
     node: Node
     owners: Owners | None = None
     myself: bool = False
     directory: bool = False
+    practice: bool = False
 
 
 class Access:
@@ -76,6 +80,7 @@ class Access:
         self._ways: dict[tuple[str, str, str], tuple[Alternative, ...]] = {}
         self._alternatives: dict[tuple[str, str], tuple[Alternative, ...]] = {}
         self._nodes: dict[tuple[str, str], Node] = {}
+        self._listed: dict[str, bool] = {}
         self._narrowings: dict[str, Narrowing] = {}
 
     # ---- what others ask
@@ -125,11 +130,12 @@ class Access:
 
     def redacts(self, key: ResourceKey) -> bool:
         """Whether private details of a directory's entry are left out."""
-        if key.type not in DIRECTORY or str(key) == self.principal.fhir_user:
+        if key.type not in DIRECTORY:
             return False
-        ways = [one for letter in _READING for one in self.alternatives(key.type, letter)]
-        listed = {one.node for one in ways if one.directory}
-        return bool(listed) and not any(not one.directory and one.node in (*listed, All()) for one in ways)
+        listed = self._listed.get(key.type)
+        if listed is None:
+            listed = self._listed[key.type] = self._is_listed(key.type)
+        return listed and str(key) != self.principal.fhir_user
 
     @property
     def operates(self) -> bool:
@@ -147,6 +153,12 @@ class Access:
         return frozenset(one for one in (self.principal.fhir_user, patient) if one)
 
     # ---- scopes
+
+    def _is_listed(self, kind: str) -> bool:
+        """Whether a directory's entries are read by the rule for directories alone."""
+        ways = [one for letter in _READING for one in self.alternatives(kind, letter)]
+        listed = {one.node for one in ways if one.directory}
+        return bool(listed) and not any(not one.directory and one.node in (*listed, All()) for one in ways)
 
     def _kept(self, decide: Callable[[str], Node]) -> Callable[[str], Node]:
         kept: dict[str, Node] = {}
@@ -196,12 +208,18 @@ class Access:
             yield Alternative(both(self._members(kind, here), self._released(kind)), here)
             return
         for role, permission in self._permitting(kind, letter):
-            matching = condition(self.rules, kind, permission.query, self.facts.now)
             if role != PATIENT_ROLE:
-                shown = both(self._members(kind, here), owned(who), matching, self._consented(kind, letter))
-                yield Alternative(shown, here)
+                yield self._in_context(self._permitted(role, permission, kind, letter, here), kind, here)
             elif who.patient in self.facts.reached("self").ids:
+                matching = condition(self.rules, kind, permission.query, self.facts.now)
                 yield Alternative(both(self._members(kind, here), self._released(kind), matching), here, myself=True)
+        for way in self._emergency(kind, letter, here):
+            yield self._in_context(way, kind, here)
+
+    def _in_context(self, way: Alternative, kind: str, here: Owners) -> Alternative:
+        """The way as far as it is about the patient in context."""
+        inside = both(self._members(kind, here), owned(self.principal, self.rules))
+        return replace(way, node=both(inside, way.node), owners=here)
 
     def _user(self, kind: str, letter: str) -> Iterator[Alternative]:
         if self.principal.operator:
@@ -218,7 +236,8 @@ class Access:
             yield Alternative(All())
         elif not self.principal.user and self.principal.client:
             if not self.principal.roles:
-                yield Alternative(both(owned(self.principal), self._consented(kind, letter)))
+                if self.principal.organization:
+                    yield Alternative(both(owned(self.principal, self.rules), self._consented(kind, letter)))
                 return
             if kind in DIRECTORY:
                 yield from self._directory(letter)
@@ -232,36 +251,47 @@ class Access:
 
     def _directory(self, letter: str) -> Iterator[Alternative]:
         if letter in _READING:
-            yield Alternative(All() if self.principal.operator else owned(self.principal), directory=True)
+            yield Alternative(All() if self.principal.operator else owned(self.principal, self.rules), directory=True)
 
-    def _permitted(self, role: str, permission: Permission, kind: str, letter: str) -> Alternative:
+    def _permitted(
+        self, role: str, permission: Permission, kind: str, letter: str, within: Owners | None = None
+    ) -> Alternative:
+        """What the permission reaches; `within`: of patients, these alone."""
         matching = condition(self.rules, kind, permission.query, self.facts.now)
+        inside = owned(self.principal, self.rules)
         owners: Owners | None = None
+        practice = False
         match permission.reach:
             case "any":
                 node: Node = All()
             case "organization":
-                node = owned(self.principal)
+                node = inside
             case "payer":
                 node = paid(kind, self.principal, self.rules)
             case "self" if self.principal.fhir_user.startswith("Practitioner"):
-                node = InCompartment(key_of(self.principal.fhir_user))
+                node = both(InCompartment(key_of(self.principal.fhir_user)), inside)
+                practice = True
             case reach:
-                owners = self.facts.reached(reach)
+                owners = _among(self.facts.reached(reach), within)
                 node = self._members(kind, owners)
                 if reach != "self":
-                    node = both(node, owned(self.principal))
+                    node = both(node, inside)
         if role == PATIENT_ROLE:
             return Alternative(both(node, self._released(kind), matching), owners, myself=True)
-        return Alternative(both(node, matching, self._consented(kind, letter)), owners)
+        return Alternative(both(node, matching, self._consented(kind, letter)), owners, practice=practice)
 
-    def _emergency(self, kind: str, letter: str) -> Iterator[Alternative]:
-        """What is open for a while: patients whom the person looks at in an emergency, as far as the role goes."""
-        here = self.facts.broken
+    def _emergency(self, kind: str, letter: str, within: Owners | None = None) -> Iterator[Alternative]:
+        """What is open for a while: patients of the organization whom the person looks at in an emergency, as far as the role goes."""
+        here = _among(self.facts.broken, within)
         for role, permission in self._permitting(kind, letter):
             if here.ids and role in BREAKING_GLASS and permission.reach not in ("any", "payer"):
                 matching = condition(self.rules, kind, permission.query, self.facts.now)
-                open_ = both(self._members(kind, here), Not(self._labelled(kind, VERY_RESTRICTED)), matching)
+                open_ = both(
+                    self._members(kind, here),
+                    owned(self.principal, self.rules),
+                    Not(self._labelled(kind, VERY_RESTRICTED)),
+                    matching,
+                )
                 yield Alternative(open_, here)
 
     # ---- patients
@@ -301,3 +331,8 @@ class Access:
             if not isinstance(about, Nothing):
                 kept.append(Not(about))
         return both(*kept)
+
+
+def _among(owners: Owners, within: Owners | None) -> Owners:
+    """Those of the owners who are within."""
+    return owners if within is None else Owners(owners.type, owners.ids & within.ids)

@@ -24,7 +24,10 @@ MINUTE: Final = 60_000_000
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What all decisions of a process share. `context(now)` is how values of searches are read at a time in microseconds."""
+    """What all decisions of a process share. `context(now)` is how values of searches are read at a time in microseconds.
+
+    `shared`: users and clients are of one organization at most, so that what has no owner is everybody's.
+    """
 
     registry: Registry
     limits: SearchLimits
@@ -32,6 +35,7 @@ class Rules:
     types: tuple[str, ...]
     options: SmartOptions = field(default_factory=SmartOptions)
     roles: Roles = field(default_factory=lambda: ROLES)
+    shared: bool = True
 
 
 @dataclass(frozen=True, slots=True)

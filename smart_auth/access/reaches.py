@@ -2,8 +2,8 @@
 
 Rules. A practitioner looks after a patient as a member of an active CareTeam (in person, in a role, or through the organization), as a participant of
 an Encounter that is open or ended some days ago, as a participant of an Appointment some days ahead or ago, as performer of an active ServiceRequest
-or owner of an active Task, or as general practitioner. Days are settings. What is of several patients is seen when one of them is; it is written
-only when all of them are.
+or owner of an active Task, or as general practitioner. Days are settings. All of these count only as far as they belong to the practitioner's own
+organization. What is of several patients is seen when one of them is; it is written only when all of them are.
 
 Specification: https://hl7.org/fhir/R4/compartmentdefinition-patient.html
 """
@@ -59,11 +59,20 @@ def condition(rules: Rules, kind: str, pairs: Sequence[tuple[str, str]], now: in
     return query.where if plain and query.contained == "no" else Nothing()
 
 
-def owned(principal: Principal) -> Node:
-    """What belongs to the principal's organization. What has no owner is everybody's: of a server of one organization."""
+def owned(principal: Principal, rules: Rules) -> Node:
+    """What belongs to the principal's organization. What has no owner is that of who has no organization; and of all, while there is only one."""
     if not principal.organization:
         return OwnedBy((), unowned=True)
-    return OwnedBy((key_of(principal.organization),), unowned=True)
+    return OwnedBy((key_of(principal.organization),), unowned=rules.shared)
+
+
+def arranged(kind: str, rules: Rules, now: int) -> Node:
+    """What of the type makes the patients in it those of its practitioners now."""
+    if kind != "Appointment":
+        return Nothing()
+    ahead = ("date", f"le{_day(now, rules.options.appointment_days_before)}")
+    ago = ("date", f"ge{_day(now, -rules.options.appointment_days_after)}")
+    return condition(rules, kind, (_BOOKED, ahead, ago), now)
 
 
 def key_of(reference: str) -> ResourceKey:
@@ -78,7 +87,7 @@ def patients(reach: Reach, principal: Principal, facts: Facts, rules: Rules) -> 
         case "assigned":
             return _assigned(principal, facts, rules)
         case "ward":
-            return _on_ward(facts, rules)
+            return _on_ward(principal, facts, rules)
         case "ordered":
             return either(_orders(principal, facts, rules))
         case _:
@@ -132,8 +141,7 @@ def _assigned(principal: Principal, facts: Facts, rules: Rules) -> Node:
     me = _identities(principal, facts)
     participant = _refers(rules, "Encounter", "participant", me)
     ended = (("status", "finished"), ("date", f"ge{_day(now, -options.assigned_days_after)}"), _OVER)
-    ahead = ("date", f"le{_day(now, options.appointment_days_before)}")
-    ago = ("date", f"ge{_day(now, -options.appointment_days_after)}")
+    ours = owned(principal, rules)
     return either(
         [
             _has(
@@ -141,30 +149,33 @@ def _assigned(principal: Principal, facts: Facts, rules: Rules) -> Node:
                 "CareTeam",
                 _refers(rules, "CareTeam", "participant", _identities(principal, facts, organization=True)),
                 condition(rules, "CareTeam", (_ACTIVE,), now),
+                ours,
             ),
             _has(
                 rules,
                 "Encounter",
                 participant,
+                ours,
                 either([condition(rules, "Encounter", pairs, now) for pairs in ((_OPEN,), ended)]),
             ),
             _has(
                 rules,
                 "Appointment",
                 _refers(rules, "Appointment", "actor", me),
-                condition(rules, "Appointment", (_BOOKED, ahead, ago), now),
+                arranged("Appointment", rules, now),
+                ours,
             ),
-            *_work(me, now, rules),
-            _refers(rules, PATIENT, "general-practitioner", me),
+            *_work(me, ours, now, rules),
+            both(_refers(rules, PATIENT, "general-practitioner", me), ours),
         ]
     )
 
 
 def _orders(principal: Principal, facts: Facts, rules: Rules) -> list[Node]:
-    return _work(_identities(principal, facts, organization=True), facts.now, rules)
+    return _work(_identities(principal, facts, organization=True), owned(principal, rules), facts.now, rules)
 
 
-def _work(who: tuple[ResourceKey, ...], now: int, rules: Rules) -> list[Node]:
+def _work(who: tuple[ResourceKey, ...], ours: Node, now: int, rules: Rules) -> list[Node]:
     """Patients of orders and tasks that somebody is to carry out."""
     return [
         _has(
@@ -172,17 +183,20 @@ def _work(who: tuple[ResourceKey, ...], now: int, rules: Rules) -> list[Node]:
             "ServiceRequest",
             _refers(rules, "ServiceRequest", "performer", who),
             condition(rules, "ServiceRequest", (_ACTIVE,), now),
+            ours,
         ),
-        _has(rules, "Task", _refers(rules, "Task", "owner", who), condition(rules, "Task", (_AT_WORK,), now)),
+        _has(rules, "Task", _refers(rules, "Task", "owner", who), condition(rules, "Task", (_AT_WORK,), now), ours),
     ]
 
 
-def _on_ward(facts: Facts, rules: Rules) -> Node:
+def _on_ward(principal: Principal, facts: Facts, rules: Rules) -> Node:
     parameter = rules.registry.find("Encounter", "location")
     if parameter is None or not facts.locations:
         return Nothing()
     there = Match(parameter, HierarchyTest("below", facts.locations, "partof"))
-    return _has(rules, "Encounter", there, condition(rules, "Encounter", (_OPEN,), facts.now))
+    return _has(
+        rules, "Encounter", there, condition(rules, "Encounter", (_OPEN,), facts.now), owned(principal, rules)
+    )
 
 
 def _day(now: int, days: int) -> str:

@@ -56,17 +56,29 @@ async def may_write(access: Access, letter: str, before: Content | None, after: 
     states = [one for one in (before, after) if one is not None]
     for way in access.alternatives(states[0].key.type, letter):
         fits = [await _fits(way, access, one, ask) for one in states]
-        if all(fits):
-            return True
+        if all(fits) and await _keeps_apart(way, access, before, after, ask):
+            return await _knows(way, access, before, after, ask)
     return False
+
+
+async def _keeps_apart(way: Alternative, access: Access, before: Content | None, after: Content | None, ask: Ask) -> bool:
+    """Whether a practitioner's own is about patients in their reach, or stays about the same ones and brings none of them into it."""
+    if not way.practice or after is None or _patients(after) <= access.looked_after:
+        return True
+    if before is None or _patients(before) != _patients(after):
+        return False
+    return not await satisfies(arranged(after.key.type, access.rules, access.facts.now), after, ask)
+
+
+def _patients(content: Content) -> frozenset[str]:
+    return frozenset(key.id for key in content.entries.compartments if key.type == PATIENT)
 
 
 async def _fits(way: Alternative, access: Access, content: Content, ask: Ask) -> bool:
     if way.myself and not _is_own(content, access.persons, way):
         return False
     if way.owners is not None:
-        owners = frozenset(key.id for key in content.entries.compartments if key.type == PATIENT)
-        if not owners <= way.owners.ids:
+        if not _patients(content) <= way.owners.ids:
             return False
     return await satisfies(way.node, content, ask)
 
