@@ -168,8 +168,7 @@ def _target(service: Service, url: str, place: str) -> Target:
 def require_form(service: Service, entry: Entry, posted: Collection[str] = ("/{type}",)) -> None:
     """400 unless the entry is a request this server can carry out in a Bundle; `posted`: the shapes of URL that POST may have."""
     shape = entry_shape(service, entry)
-    if entry.method not in ("GET", "HEAD") and entry.segments and entry.segments[0] in service.projected:
-        raise at(entry, 405, "not-supported", f"{entry.segments[0]} is made by this server alone", ".request.method")
+    require_writable(service, entry)
     match entry.method:
         case "POST":
             right = shape in posted and not entry.query
@@ -189,6 +188,12 @@ def require_form(service: Service, entry: Entry, posted: Collection[str] = ("/{t
         if entry.resource.get("resourceType") != entry.segments[0]:
             said = f"the URL names {entry.segments[0]}, the resource is of another type"
             raise at(entry, 400, "invalid", said, ".resource.resourceType")
+
+
+def require_writable(service: Service, entry: Entry) -> None:
+    """405 for a write of a type whose resources this server makes itself."""
+    if entry.method not in ("GET", "HEAD") and entry.segments and entry.segments[0] in service.projected:
+        raise at(entry, 405, "not-supported", f"{entry.segments[0]} is made by this server alone", ".request.method")
 
 
 def require_understood(service: Service, entry: Entry) -> None:

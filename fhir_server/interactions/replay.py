@@ -9,7 +9,7 @@ Specification: https://hl7.org/fhir/R4/http.html#history, https://hl7.org/fhir/R
 
 from typing import Final, Literal, cast
 
-from fhir_server.interactions.entries import Entry, at, entries_of, entry_shape, placed
+from fhir_server.interactions.entries import Entry, at, entries_of, entry_shape, placed, require_writable
 from fhir_server.interactions.pace import pacer
 from fhir_server.interactions.plan import Plan
 from fhir_server.interactions.prepare import checked, put, require_same_id, require_whole
@@ -64,6 +64,7 @@ def _key(service: Service, entry: Entry) -> ResourceKey:
         raise at(entry, 400, "not-supported", "conditions in a history Bundle are not supported", ".request")
     if entry_shape(service, entry) not in _SHAPES:
         raise at(entry, 400, "invalid", "the URL is neither that of a type nor of a resource", ".request.url")
+    require_writable(service, entry)
     kind, *rest = entry.segments
     if entry.resource is None:
         if not rest or not is_id(rest[0]):

@@ -398,6 +398,26 @@ async def test_nobody_writes_an_event_in_a_bundle(settled, kind):
     assert status == "405", answer.text
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        ("PUT", "AuditEvent/5", {"resourceType": "AuditEvent", "id": "5"}),
+        ("POST", "AuditEvent", {"resourceType": "AuditEvent", "id": "5"}),
+        ("PUT", "AuditEvent/5/_history/1", {"resourceType": "AuditEvent", "id": "5"}),
+        ("DELETE", "AuditEvent/5", None),
+    ],
+    ids=str,
+)
+async def test_nobody_writes_an_event_by_telling_a_history(settled, row):
+    sent = bundle("history", row, ("PUT", "Patient/never", patient("never")))
+    for entry, name in zip(sent["entry"], ("AuditEvent/5", "Patient/never"), strict=True):
+        entry |= {"fullUrl": f"http://other.example.org/{name}", "response": {"status": "200"}}
+    answer = await settled.post("", content=json.dumps(sent), headers=FHIR)
+    assert answer.status_code == 405, answer.text
+    assert answer.json()["issue"][0]["expression"] == ["Bundle.entry[0].request.method"]
+    assert (await settled.get("Patient/never")).status_code == 404
+
+
 async def test_events_can_be_read_in_a_batch_and_as_xml(settled):
     sent = bundle("batch", ("GET", "AuditEvent?action=U", None), ("GET", "AuditEvent/2", None))
     entries = (await settled.post("", content=json.dumps(sent), headers=FHIR)).json()["entry"]
