@@ -25,6 +25,8 @@ SECRET = "a:secret%of+the app"
 PASSWORD = "seven green umbrellas"
 EHR_LAUNCH = "launch openid fhirUser offline_access user/*.rs patient/*.rs"
 
+HURRIED = {"FHIR_RATES__AUTH": "1000"}
+"""The tests send in a minute what people send in an hour."""
 PEOPLE = {
     "doctor": ("doctor", records.DOCTOR),
     "other": ("doctor", "Practitioner/other"),
@@ -125,7 +127,7 @@ def furnished(folder: Path, workers: int = 1, arguments: Sequence[str] = ()) -> 
     records.write(path)
     command = [*PRODUCT, "load", str(path), "--processes", "1", "--data-dir", str(folder)]
     subprocess.run(command, capture_output=True, env=CLEAN, timeout=60, check=True)
-    ehr = Ehr(Server(folder, workers, arguments=arguments).start())
+    ehr = Ehr(Server(folder, workers, HURRIED, arguments).start())
     for name, (role, who) in PEOPLE.items():
         ehr.user(name, "--role", role, "--organization", records.HOSPITAL, *(("--fhir-user", who) if who else ()))
     for kind in ("public", "symmetric", "asymmetric"):
