@@ -4,7 +4,7 @@ Rules.
 1. A write is decided on what is current, and commits only if that still is current.
 2. What may not be seen is answered as what is not known, after the same look-ups: 404, and 204 to a deletion. What may be seen but not written so is 403.
 3. A new resource belongs to the principal's organization; an update takes it from nobody. Only for whom nothing is hidden, and clients on their
-   own, does an update create.
+   own, does an update create; only for the first, what was deleted.
 4. With enforced references, a reference to what may not be seen is one to what is not there.
 
 Specification: https://hl7.org/fhir/R4/http.html#upsert, https://hl7.org/fhir/R4/security.html
@@ -66,13 +66,14 @@ class Deciding:
         dropped: dict[int, ResourceKey] = {}
         pinned: set[ResourceKey] = set()
         seen: set[ResourceKey] = set()
+        made = frozenset(write.key for write in unit.writes if isinstance(write, Put))
         for index, write in enumerate(unit.writes):
             if write.key in seen:
                 self._require_unbounded(write.key.type)
                 writes.append(write)
                 continue
             seen.add(write.key)
-            allowed, current = await self._allowed(write)
+            allowed, current = await self._allowed(write, made)
             if allowed is None:
                 dropped[index] = write.key
                 continue
@@ -84,13 +85,13 @@ class Deciding:
             await self._require_seen(unit)
         return Decided(replace(unit, writes=tuple(writes)), dropped, frozenset(pinned), len(unit.writes))
 
-    async def _allowed(self, write: Put | Delete) -> tuple[Put | Delete | None, int]:
+    async def _allowed(self, write: Put | Delete, made: frozenset[ResourceKey]) -> tuple[Put | Delete | None, int]:
         """The write as it may be made, and the version that it is decided on; None for a deletion that finds nothing."""
         stored = await self.inner.read(write.key, EVERYTHING)
         current = None if stored is None or stored.deleted else stored
         method = write.method if isinstance(write, Put) else "DELETE"
         if isinstance(write, Put) and write.fresh:
-            return await self._creatable(write, "c"), 0
+            return await self._creatable(write, "c", made), 0
         reached = await self.inner.read(write.key, self.access.narrowing(_LETTERS[method])) is not None
         shown = await self.inner.read(write.key, self.access.writing()) is not None
         if isinstance(write, Delete):
@@ -98,20 +99,21 @@ class Deciding:
                 write, current, reached=reached, shown=shown
             ), current.version if current else 0
         if current is None:
-            if not self.access.may_choose_ids(write.key.type):
+            hidden = stored is not None and not isinstance(self.access.node(write.key.type, "u"), All)
+            if hidden or not self.access.may_choose_ids(write.key.type):  # what is deleted may have been another's
                 raise _not_known(write.key)
-            return await self._creatable(write, "u"), 0
+            return await self._creatable(write, "u", made), 0
         if not reached or self.access.redacts(write.key):
             raise forbidden(f"{write.key} may not be changed by you") if shown else _not_known(write.key)
-        if not await may_write(self.access, "u", self._content(current), _after(write, None), self._ask):
+        if not await may_write(self.access, "u", self._content(current), _after(write, None), self._ask, made):
             raise forbidden("the change is not among those that you may make")
         return write, current.version
 
-    async def _creatable(self, write: Put, letter: str) -> Put:
+    async def _creatable(self, write: Put, letter: str, made: frozenset[ResourceKey]) -> Put:
         whose = self.access.principal.organization
         if whose:
             write = replace(write, organizations=(key_of(whose),))
-        if not await may_write(self.access, letter, None, _after(write, write.organizations), self._ask):
+        if not await may_write(self.access, letter, None, _after(write, write.organizations), self._ask, made):
             raise forbidden(f"the {write.key.type} is not among those that you may write")
         return write
 

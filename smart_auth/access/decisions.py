@@ -29,12 +29,13 @@ from smart_auth.access.consents import Asking, denied
 from smart_auth.access.facts import PATIENT, Facts, Rules
 from smart_auth.access.reaches import condition, key_of, members, owned, paid
 from smart_auth.model import Principal
-from smart_auth.roles import BREAKING_GLASS, DIRECTORY, Permission
+from smart_auth.roles import BREAKING_GLASS, DIRECTORY, Permission, Reach
 from smart_auth.roles import PATIENT as PATIENT_ROLE
 from smart_auth.scopes import LETTERS, Scopes
 
 Letter = Literal["c", "r", "u", "d", "s"]
 _READING: Final = "rs"
+_CARE: Final[tuple[Reach, ...]] = ("assigned", "ward", "ordered")
 _PROVENANCE: Final = "Provenance"
 _SHARED: Final = frozenset({"Group"})
 """In the compartments of many patients at once."""
@@ -151,6 +152,12 @@ class Access:
         """The references that mean the principal as an author (`Patient/1`)."""
         patient = f"{PATIENT}/{self.principal.patient}" if self.principal.patient else ""
         return frozenset(one for one in (self.principal.fhir_user, patient) if one)
+
+    @property
+    def looked_after(self) -> frozenset[str]:
+        """The ids of the patients whom a practitioner reaches by what others have recorded."""
+        reached = (self.facts.reached(reach).ids for reach in _CARE)
+        return frozenset[str]().union(*reached)
 
     # ---- scopes
 

@@ -194,9 +194,7 @@ def _on_ward(principal: Principal, facts: Facts, rules: Rules) -> Node:
     if parameter is None or not facts.locations:
         return Nothing()
     there = Match(parameter, HierarchyTest("below", facts.locations, "partof"))
-    return _has(
-        rules, "Encounter", there, condition(rules, "Encounter", (_OPEN,), facts.now), owned(principal, rules)
-    )
+    return _has(rules, "Encounter", there, condition(rules, "Encounter", (_OPEN,), facts.now), owned(principal, rules))
 
 
 def _day(now: int, days: int) -> str:

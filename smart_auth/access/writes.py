@@ -1,7 +1,8 @@
 """Whether a write may be made: what the resource is before and after it, held against the ways in which the letter reaches its type.
 
 Rules. One way must fit both, so that nothing is moved out of what one may write, or into it. Every patient in whose compartment the resource is before
-or after must be one that the way is about: a result is not filed under somebody else. A patient writes as themselves and about themselves: author and
+or after must be one that the way is about: a result is not filed under somebody else, nor under whom the writer does not know. What makes a patient a
+practitioner's own is not made so by that practitioner. A patient writes as themselves and about themselves: author and
 subject are they, where the type has them, by literal references alone. Nothing here asks storage but by `Ask`, for what other resources say.
 """
 
@@ -14,9 +15,11 @@ from resources.model import ResourceKey
 from search.entries import Entries
 from search.matching import matches
 from search.parameters import Parameter
-from search.query import And, Chain, EveryTarget, Node, Not, Or, OwnedBy, Released, Reverse
+from search.query import All, And, Chain, EveryTarget, Node, Not, Or, OwnedBy, Released, Reverse
+from smart_auth.access.algebra import either
 from smart_auth.access.decisions import Access, Alternative
 from smart_auth.access.facts import PATIENT
+from smart_auth.access.reaches import arranged, owned
 
 AUTHORS: Final = {
     "AppointmentResponse": "actor",
@@ -51,17 +54,43 @@ class Content:
     organizations: tuple[ResourceKey, ...] | None = None
 
 
-async def may_write(access: Access, letter: str, before: Content | None, after: Content | None, ask: Ask) -> bool:
-    """Whether the principal may make `after` of `before` with the letter; either may be None, not both."""
+async def may_write(
+    access: Access,
+    letter: str,
+    before: Content | None,
+    after: Content | None,
+    ask: Ask,
+    made: frozenset[ResourceKey] = frozenset(),
+) -> bool:
+    """Whether the principal may make `after` of `before` with the letter; either may be None, not both. `made`: what is written along with it."""
     states = [one for one in (before, after) if one is not None]
     for way in access.alternatives(states[0].key.type, letter):
         fits = [await _fits(way, access, one, ask) for one in states]
         if all(fits) and await _keeps_apart(way, access, before, after, ask):
-            return await _knows(way, access, before, after, ask)
+            return isinstance(way.node, All) or await _knows(access, before, after, ask, made)
     return False
 
 
-async def _keeps_apart(way: Alternative, access: Access, before: Content | None, after: Content | None, ask: Ask) -> bool:
+async def _knows(
+    access: Access, before: Content | None, after: Content | None, ask: Ask, made: frozenset[ResourceKey]
+) -> bool:
+    """Whether each patient whom the resource comes to be about may be read, belongs to the principal's organization, or is written along with it."""
+    if after is None:
+        return True
+    new = (
+        _patients(after)
+        - (_patients(before) if before else frozenset())
+        - {key.id for key in made if key.type == PATIENT}
+    )
+    if after.key.type == PATIENT:
+        new -= {after.key.id}
+    known = either([access.node(PATIENT, "r"), owned(access.principal, access.rules)])
+    return not new or await ask(PATIENT, known, frozenset(new)) == new
+
+
+async def _keeps_apart(
+    way: Alternative, access: Access, before: Content | None, after: Content | None, ask: Ask
+) -> bool:
     """Whether a practitioner's own is about patients in their reach, or stays about the same ones and brings none of them into it."""
     if not way.practice or after is None or _patients(after) <= access.looked_after:
         return True
@@ -77,9 +106,8 @@ def _patients(content: Content) -> frozenset[str]:
 async def _fits(way: Alternative, access: Access, content: Content, ask: Ask) -> bool:
     if way.myself and not _is_own(content, access.persons, way):
         return False
-    if way.owners is not None:
-        if not _patients(content) <= way.owners.ids:
-            return False
+    if way.owners is not None and not _patients(content) <= way.owners.ids:
+        return False
     return await satisfies(way.node, content, ask)
 
 

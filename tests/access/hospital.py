@@ -268,7 +268,7 @@ async def opened(folder: Any, **options: Any) -> AsyncIterator[Hospital]:
         for person in PEOPLE:
             store.put_user(person)
         store.put_client(Client("app", "App", "public"))
-        store.put_client(Client("backend", "Backend", "backend"))
+        store.put_client(Client("backend", "Backend", "backend", role="integration"))
         store.put_client(Client("away", "Away", "backend", organization="Organization/other"))
         transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
         async with httpx2.AsyncClient(transport=transport, base_url=f"{BASE}/") as client:
