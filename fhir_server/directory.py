@@ -2,7 +2,8 @@
 
 Rules.
 1. Staff choose among the patients that their access lets them see (`gate`), patients and related persons among their own (`kin.py`).
-2. Nothing here is remembered.
+2. Who looks for somebody in an emergency finds those of their own organization.
+3. Nothing here is remembered.
 
 Specification: https://hl7.org/fhir/R4/relatedperson.html, https://hl7.org/fhir/R4/person.html
 """
@@ -24,6 +25,7 @@ from resources import references
 from resources.model import ResourceKey, is_id
 from search.narrowing import EVERYTHING, Narrowing
 from search.values import fold
+from smart_auth.access.reaches import owned
 from smart_auth.model import Identified, Principal, User
 from smart_auth.roles import PATIENT
 
@@ -44,10 +46,10 @@ class StoreDirectory:
     service: Service
     gate: Callable[[], Gate | None] = _nobody
 
-    async def exists(self, reference: str) -> bool:
+    async def exists(self, reference: str, asker: Principal | None) -> bool:
         """See the port."""
         key = references.parse(reference, ()).key
-        return key is not None and await _read(self.service, key) is not None
+        return key is not None and await _read(self.service, key, await self._belonging(asker)) is not None
 
     async def patients(self, user: User, search: str) -> list[tuple[str, str]]:
         """See the port: the patient of that id first, then those whose name begins so."""
@@ -66,19 +68,29 @@ class StoreDirectory:
                 found.setdefault(patient["id"], shown(patient))
         return list(found.items())[:_MOST]
 
-    async def identify(self, mrn: str, name: str, birth_date: str) -> list[Identified]:
+    async def identify(self, mrn: str, name: str, birth_date: str, asker: Principal | None) -> list[Identified]:
         """See the port. The name has to be whole words of the patient's, the family name among them."""
+        narrowing = await self._belonging(asker)
         if mrn:
             system, bar, value = mrn.rpartition("|")
             text = f"{_escaped(system)}|{_escaped(value)}" if bar else _escaped(value)
-            rows = await _search(self.service, "Patient", [("identifier", text)]) if value else []
+            rows = await _search(self.service, "Patient", [("identifier", text)], narrowing) if value else []
             return [_identified(row) for row in rows if any(one.get("value") == value for one in _numbers(row))]
         words = fold(name).split()
         if not words:
             return []
         query = [("birthdate", birth_date), *(("name", word) for word in words)]
-        rows = await _search(self.service, "Patient", query)
+        rows = await _search(self.service, "Patient", query, narrowing)
         return [_identified(row) for row in rows if row.get("birthDate") == birth_date and _is_named(row, words)]
+
+    async def _belonging(self, asker: Principal | None) -> Narrowing:
+        """What belongs to the asker's organization."""
+        gate = self.gate()
+        if gate is None or asker is None:
+            return EVERYTHING
+        access = (await gate.admitted(asker)).access
+        node = owned(asker, access.rules)
+        return Narrowing(f"{access.id}|owned", lambda _kind: node)
 
     async def _seen_by(self, user: User) -> tuple[Service, Narrowing]:
         """The store as a member of staff may read and search patients in it."""

@@ -123,7 +123,7 @@ async def _demo_accounts(settings: Settings) -> tuple[_Account, ...]:
     )
     try:
         directory = StoreDirectory(service)
-        found = [await directory.identify(f"{MRN}|{number}", "", "") for number in _DEMO_PATIENTS]
+        found = [await directory.identify(f"{MRN}|{number}", "", "", None) for number in _DEMO_PATIENTS]
     finally:
         await service.store.close()
     staff = (

@@ -60,7 +60,7 @@ def succeeded(store: AuthStore, who: str, now: int) -> None:
 
 
 def failed(store: AuthStore, who: str, now: int) -> None:
-    """Count a failure of an address; those before a long quiet are forgotten."""
+    """Count a failure of what no success clears; those before a long quiet are forgotten."""
     count, last = store.failures(who)
     if count and now - last > LONGEST_WAIT:
         store.note_attempt(who, now, failed=False)

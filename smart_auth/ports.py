@@ -8,7 +8,19 @@ something up (`use_*`, `rotate`) is atomic over all processes: of fifty that try
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from smart_auth.model import Client, Code, Grant, Identified, Key, Launch, Pending, RefreshToken, Session, User
+from smart_auth.model import (
+    Client,
+    Code,
+    Grant,
+    Identified,
+    Key,
+    Launch,
+    Pending,
+    Principal,
+    RefreshToken,
+    Session,
+    User,
+)
 
 
 class AuthStore(Protocol):
@@ -127,11 +139,14 @@ class AuthStore(Protocol):
 class Directory(Protocol):
     """What authorization needs to know of the FHIR store. Asynchronous: it is asked by the pages, never by token checks."""
 
-    async def exists(self, reference: str) -> bool:
-        """Whether a relative reference names a live resource."""
+    async def exists(self, reference: str, asker: Principal | None) -> bool:
+        """Whether a relative reference names a live resource of the asker's organization; None: of any."""
 
     async def patients(self, user: User, search: str) -> Sequence[tuple[str, str]]:
         """Patients (id, what to show) that the user may choose: those whose id or name `search` begins, at most 20."""
 
-    async def identify(self, mrn: str, name: str, birth_date: str) -> Sequence[Identified]:
-        """The patients with exactly this medical record number or, when it is "", with this name and birth date; at most 20."""
+    async def identify(self, mrn: str, name: str, birth_date: str, asker: Principal | None) -> Sequence[Identified]:
+        """The patients with exactly this medical record number or, when it is "", with this name and birth date; at most 20.
+
+        Those of the asker's organization; None: of any.
+        """

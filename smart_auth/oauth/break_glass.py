@@ -1,9 +1,10 @@
 """`POST /auth/break-glass` opens a record (`smart_auth.break_glass`), `POST /auth/break-glass/lookup` finds the patient.
 
 Rules.
-1. With an access token of a person who may, for what that person may see (a `user/` scope). Both take and answer JSON.
-2. A patient is found by exact medical record number, or by name and birth date; these three are all that is told. A search that finds
-   nobody counts, so that numbers cannot be tried out.
+1. With an access token of a person who may, for the patients that the person may see (a `user/` scope that reads all of them). Both take
+   and answer JSON.
+2. A patient of the person's organization is found by exact medical record number, or by name and birth date; these three are all that is
+   told. A search that finds nobody counts, whatever others find, so that numbers cannot be tried out; a long quiet is forgiven.
 3. The answer names its purpose of use for the audit.
 
 Specification: https://terminology.hl7.org/CodeSystem-v3-ActReason.html (BTG)
@@ -78,7 +79,7 @@ def _lookup(parts: AuthParts, principal: Principal, body: Mapping[str, Any], tol
 def _patient(parts: AuthParts, principal: Principal, named: str) -> str:
     """The id of the patient who is named by an id, a reference or a medical record number."""
     plain = named.removeprefix("Patient/")
-    if "/" not in plain and anyio.from_thread.run(parts.directory.exists, f"Patient/{plain}"):
+    if "/" not in plain and anyio.from_thread.run(parts.directory.exists, f"Patient/{plain}", principal):
         return plain
     found = _identified(parts, principal, mrn=named)
     if not found:
@@ -93,11 +94,11 @@ def _identified(
 ) -> list[Identified]:
     """The patients found; who finds nobody too often waits."""
     who, now = attempts.subject("break-glass", principal.user), parts.now()
-    if not attempts.admitted(parts.store, who, parts.options.login_limit * _LOOKUP_FACTOR, now):
+    if attempts.wait(parts.store, who, parts.options.login_limit * _LOOKUP_FACTOR, now):
         raise fault("slow_down", "too many searches that found nobody; wait a while", 429)
-    found = list(anyio.from_thread.run(parts.directory.identify, mrn, name, birth_date))
-    if found:
-        attempts.succeeded(parts.store, who, now)
+    found = list(anyio.from_thread.run(parts.directory.identify, mrn, name, birth_date, principal))
+    if not found:
+        attempts.failed(parts.store, who, now)
     return found
 
 
@@ -131,11 +132,12 @@ def _answer(parts: AuthParts, verb: Verb, authorization: list[str], body: bytes,
 
 
 def _require_carer(principal: Principal) -> None:
-    """Raise unless it is a person who may break the glass, with a token for what the person may see."""
+    """Raise unless it is a person who may break the glass, with a token for the patients whom the person may see."""
     if not principal.user or BREAKING_GLASS.isdisjoint(principal.roles):
         raise fault("insufficient_scope", f"only {', '.join(sorted(BREAKING_GLASS))} may open a record", 403)
-    if not any(one.context == "user" for one in parse(principal.scope).resource):
-        raise fault("insufficient_scope", "the access token has no user/ scope", 403)
+    scopes = parse(principal.scope).of("Patient", "r")
+    if not any(one.context == "user" and not one.query for one in scopes):
+        raise fault("insufficient_scope", "the access token has no user/ scope that reads patients", 403)
 
 
 def _object(body: bytes) -> Mapping[str, Any]:

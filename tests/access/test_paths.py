@@ -12,7 +12,8 @@ import pytest
 from fhir_server import operations
 from fhir_server.storage.sqlite import reading
 from search.narrowing import EVERYTHING
-from tests.access.hospital import LABORATORY, OPERATOR, observation, ref
+from smart_auth.model import User
+from tests.access.hospital import LABORATORY, OPERATOR, observation, patient, ref
 
 pytestmark = pytest.mark.anyio
 ANNE = ("anne", "patient/*.rs", "anne")
@@ -221,6 +222,35 @@ async def test_breaking_the_glass_opens_one_record_for_a_while(fresh):
     fresh.auth.store.put_setting(row[0], {**row[1], "until": 0})
     gate._admitted.clear()
     assert (await fresh.get("Observation/lab-bert", dora)).status_code == 404
+
+
+async def test_an_emergency_ends_at_the_organization(fresh):
+    store = fresh.auth.store
+    made = patient("north") | {"name": [{"family": "North", "given": ["Nell"]}]}
+    service = fresh.as_("-", "system/*.cruds", client="away")
+    assert (await fresh.send("PUT", "Patient/north", made, service)).status_code == 201
+    lookups = ({"mrn": "mrn-north"}, {"name": "Nell North", "birthDate": made["birthDate"]})
+    for organization, theirs in (("insurer", False), ("other", True)):
+        name = f"doctor-{organization}"
+        store.put_user(User(name, ("doctor",), organization=f"Organization/{organization}"))
+        doctor = fresh.as_(name, "user/*.cruds")
+        for asked in lookups:
+            found = await fresh.send("POST", f"{BASE}/auth/break-glass/lookup", asked, doctor)
+            assert [one["mrn"] for one in found.json()["patients"]] == (["mrn-north"] if theirs else [])
+        for named in ("north", "Patient/north", "mrn-north"):
+            asked = {"patient": named, "reason": "found unconscious", "minutes": 10}
+            opened = await fresh.send("POST", f"{BASE}/auth/break-glass", asked, doctor)
+            assert opened.status_code == (201 if theirs else 404)
+            assert theirs or "North" not in opened.text
+        fresh.app.state.gate._admitted.clear()
+        assert (await fresh.get("Patient/north", doctor)).status_code == (200 if theirs else 403)  # 403: reaches nobody
+
+
+async def test_an_emergency_is_for_who_may_read_patients(fresh):
+    dora = fresh.as_("dora", "user/Slot.r")
+    asked = {"patient": "bert", "reason": "found unconscious", "minutes": 10}
+    for path, body in (("", asked), ("/lookup", {"mrn": "mrn-bert"})):
+        assert (await fresh.send("POST", f"{BASE}/auth/break-glass{path}", body, dora)).status_code == 403
 
 
 async def test_who_looks_after_whom_counts_at_once(fresh):

@@ -83,7 +83,7 @@ def user(fhir_user: str) -> User:
     ],
 )
 async def test_whether_something_is_there(directory, reference, there):
-    assert await directory.exists(reference) is there
+    assert await directory.exists(reference, None) is there
 
 
 @pytest.mark.parametrize(
@@ -172,8 +172,8 @@ ODD = [
 @pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
 async def test_odd_texts_find_nobody_and_break_nothing(directory, text):
     assert await directory.patients(user("Practitioner/d"), text) == []
-    assert await directory.identify(text, "", "") == []
-    assert await directory.identify("", text, "1990-02-03") == []
+    assert await directory.identify(text, "", "", None) == []
+    assert await directory.identify("", text, "1990-02-03", None) == []
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ async def test_odd_texts_find_nobody_and_break_nothing(directory, text):
     ],
 )
 async def test_a_medical_record_number_is_exact(directory, mrn, found):
-    assert sorted(row.id for row in await directory.identify(mrn, "", "")) == found
+    assert sorted(row.id for row in await directory.identify(mrn, "", "", None)) == found
 
 
 @pytest.mark.parametrize(
@@ -211,6 +211,6 @@ async def test_a_medical_record_number_is_exact(directory, mrn, found):
     ],
 )
 async def test_name_and_birth_date_are_exact(directory, name, birth_date, found):
-    rows = await directory.identify("", name, birth_date)
+    rows = await directory.identify("", name, birth_date, None)
     assert [row.id for row in rows] == found
     assert all((row.birth_date, row.mrn) == ("1990-02-03", "M1") for row in rows)

@@ -35,7 +35,7 @@ class Patients:
     )
     own: dict[str, list[str]] = field(default_factory=dict)
 
-    async def exists(self, reference):
+    async def exists(self, reference, asker):
         return reference.removeprefix("Patient/") in self.known
 
     async def patients(self, user, search):

@@ -22,7 +22,8 @@ GIVEN = {"patient": "p1", "reason": "unconscious", "minutes": 60}
 
 
 class Directory(Patients):
-    async def identify(self, mrn, name, birth_date):
+    async def identify(self, mrn, name, birth_date, asker):
+        assert asker.user
         if mrn:
             return [row for row in KNOWN.values() if row.mrn == mrn]
         return [row for row in KNOWN.values() if (row.name, row.birth_date) == (name, birth_date)]
@@ -106,6 +107,22 @@ async def test_the_operator_is_no_person(http, bearer):
 async def test_the_token_of_an_app_for_one_patient_opens_no_other(http, bearer):
     headers = bearer("doctor", scope="launch/patient openid patient/*.rs")
     assert (await http.post("/auth/break-glass", json=GIVEN, headers=headers)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("scope", "status"),
+    [
+        ("user/Patient.r", 201), ("user/Patient.rs user/Observation.rs", 201), ("user/*.cruds", 201), ("user/*.read", 201),
+        ("user/Slot.r", 403), ("user/*.cud", 403), ("user/Patient.s", 403), ("user/Observation.rs patient/Patient.rs", 403),
+        ("user/Patient.rs?gender=female", 403), ("openid fhirUser", 403),
+    ],
+)  # fmt: skip
+async def test_the_token_reads_the_patients_who_are_looked_up_and_opened(http, bearer, store, clock, scope, status):
+    headers = bearer("doctor", scope=scope)
+    assert (await http.post("/auth/break-glass", json=GIVEN, headers=headers)).status_code == status
+    found = await http.post("/auth/break-glass/lookup", json={"mrn": "M1"}, headers=headers)
+    assert found.status_code == (200 if status == 201 else 403)
+    assert bool(break_glass.opened(store, "jane", clock())) == (status == 201)
 
 
 async def test_the_audit_is_told_who_opened_whose_record(parts, bearer):
@@ -204,6 +221,26 @@ async def test_numbers_cannot_be_tried_out(http, bearer, clock):
     assert (await http.post("/auth/break-glass", json=GIVEN | {"patient": "M1"}, headers=headers)).status_code == 429
     clock.now += 900
     assert (await http.post("/auth/break-glass/lookup", json={"mrn": "M1"}, headers=headers)).status_code == 200
+
+
+async def test_a_number_that_is_known_buys_no_further_tries(http, bearer, clock):
+    headers, statuses = bearer("doctor"), []
+    for number in range(30):
+        for mrn in ("M1", f"X{number}"):
+            answer = await http.post("/auth/break-glass/lookup", json={"mrn": mrn}, headers=headers)
+            statuses.append(answer.status_code)
+    assert statuses == [200] * 40 + [429] * 20
+    clock.now += 901  # a long quiet is forgiven
+    for number in range(20):
+        answer = await http.post("/auth/break-glass/lookup", json={"mrn": f"Y{number}"}, headers=headers)
+        assert answer.status_code == 200
+
+
+async def test_numbers_that_are_known_may_be_looked_up_as_often_as_needed(http, bearer):
+    headers = bearer("doctor")
+    for _ in range(60):
+        answer = await http.post("/auth/break-glass/lookup", json={"mrn": "M1"}, headers=headers)
+        assert answer.status_code == 200
 
 
 async def test_a_patient_whose_number_is_known_can_be_opened_while_lookups_wait(http, bearer):
