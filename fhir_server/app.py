@@ -27,12 +27,13 @@ from fhir_server.http.rates import Rates, limited
 from fhir_server.http.routes import table_of
 from fhir_server.http.table import ROUTES
 from fhir_server.http.transport import secured
-from fhir_server.interactions.assembly import assemble, compose
+from fhir_server.interactions.assembly import UNGUARDED, assemble, compose
 from fhir_server.observability.board import Board
 from fhir_server.openapi.routes import openapi_routes
 from fhir_server.settings import Settings
 from fhir_server.watch import compose_watch, watching
 from smart_auth.oauth import OPEN
+from smart_auth.oauth.discovery import capability_security
 
 PREFIX = "/fhir"
 
@@ -58,7 +59,8 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
     options = settings.rest
     reader = AuditReader(settings.data_dir, settings.store)
     projected = {AUDIT_EVENT: reader.projected()} if settings.audit.enabled else {}
-    parts = compose(settings.base, settings.base_aliases, options, settings.search, projected)
+    security = UNGUARDED if settings.auth == "off" else capability_security(settings.public)
+    parts = compose(settings.base, settings.base_aliases, options, settings.search, projected, security)
     parts.statement()  # now rather than in the first request: it takes a third of a second
     watch = compose_watch(settings, parts, board or Board(("worker-1",)), PREFIX)
 

@@ -9,6 +9,7 @@ Rules.
    not send tokens over a network in the clear: beyond loopback the public URL must be https.
 """
 
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +30,8 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The console script."""
+    """The console script. What it makes is its user's alone."""
+    os.umask(0o077)
     app()
 
 

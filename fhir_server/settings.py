@@ -17,9 +17,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from fhir_server.audit.options import AuditOptions
 from fhir_server.http.address import Network
@@ -37,6 +44,17 @@ FILE_NAME = "fhir-server.toml"
 CONFIG_VARIABLE = "FHIR_CONFIG"
 
 
+def _public_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ValueError("must be http(s)://host, perhaps with port and path")
+    return text
+
+
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
+"""A URL under which the server is reached."""
+
+
 class SettingsFault(Exception):  # noqa: N818  (the user's mistake, shown as a sentence)
     """A setting that cannot be used; the message names it, its source and the reason."""
 
@@ -51,9 +69,11 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
     public_url: Annotated[
-        str | None, Field(description="how clients reach the server; http://localhost:PORT unless set")
+        PublicUrl | None, Field(description="how clients reach the server; http://localhost:PORT unless set")
     ] = None
-    aliases: Annotated[tuple[str, ...], Field(description="other public URLs under which the server is known")] = ()
+    aliases: Annotated[
+        tuple[PublicUrl, ...], Field(description="other public URLs under which the server is known")
+    ] = ()
     tls_cert: Annotated[Path | None, Field(description="certificate chain (PEM); with it the server speaks https")] = (
         None
     )
@@ -210,7 +230,7 @@ def is_loopback(host: str) -> bool:
 def load_settings(flags: Mapping[str, Any]) -> Loaded:
     """Merge flags (absent or None: not given), environment and file. Raises SettingsFault naming every faulty setting."""
     given = {name: value for name, value in flags.items() if value is not None}
-    environment = EnvSettingsSource(Settings)()
+    environment = _environment()
     path, file = _file(
         Path(given.get("data_dir") or environment.get("data_dir") or Settings.model_fields["data_dir"].default)
     )
@@ -246,6 +266,16 @@ def explain(loaded: Loaded) -> list[Explained]:
             for dotted, member in members
         ]
     return rows
+
+
+def _environment() -> dict[str, Any]:
+    try:
+        return EnvSettingsSource(Settings)()
+    except SettingsError as error:
+        name = str(error).partition('"')[2].partition('"')[0]
+        raise SettingsFault(
+            f"setting {name} (environment): {PREFIX}{name.upper()} is a list or group and must be JSON"
+        ) from None
 
 
 def _file(data_dir: Path) -> tuple[Path, dict[str, Any]]:
@@ -297,7 +327,7 @@ def _shown(value: Any) -> str:
 def _explain_faults(error: ValidationError, sources: Mapping[str, str]) -> str:
     lines = []
     for fault in error.errors(include_url=False, include_input=False):
-        name = ".".join(str(part) for part in fault["loc"])
+        name = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))
         message = "there is no such setting" if fault["type"] == "extra_forbidden" else fault["msg"]
         lines.append(f"setting {name} ({sources.get(name, 'default')}): {message}")
     return "\n".join(lines)

@@ -62,15 +62,20 @@ def database_path(settings: Settings) -> Path:
     return settings.data_dir / DATABASE
 
 
-def prepare_data(settings: Settings) -> None:
-    """Make the folder and bring the store to this version. Raises CannotServe, naming the folder or the file."""
+def prepare_folder(settings: Settings) -> None:
+    """Make the data folder, for its user alone. Raises CannotServe, naming it."""
     folder = settings.data_dir
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise CannotServe(f"cannot make the data folder {folder}: {error.strerror}") from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise CannotServe(f"the data folder {folder} is not writable")
+
+
+def prepare_data(settings: Settings) -> None:
+    """Make the folder and the store, or bring it to this version. Raises CannotServe, naming what cannot be used."""
+    prepare_folder(settings)
     database = database_path(settings)
     try:
         with (

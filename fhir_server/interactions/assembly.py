@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Final
 
 from fhir_server.http.routes import Projected, answer_request, table_of
 from fhir_server.http.table import ROUTES
@@ -46,6 +47,11 @@ class Composed:
     preparer: Preparer
     statement: Callable[[], bytes]
     projected: Mapping[str, Projected]
+    security: Mapping[str, Any]
+
+
+UNGUARDED: Final = {"cors": True, "description": "No access control: this server serves its own machine alone."}
+"""CapabilityStatement.rest.security of a server without access control."""
 
 
 def compose(
@@ -54,10 +60,11 @@ def compose(
     options: RestOptions,
     limits: SearchLimits | None = None,
     projected: Mapping[str, Projected] | None = None,
+    security: Mapping[str, Any] = UNGUARDED,
 ) -> Composed:
     """Read the definitions and put together what needs no store. `base` and `aliases` are FHIR base URLs.
 
-    `projected`: the types whose resources the server makes itself.
+    `projected`: the types whose resources the server makes itself; `security`: CapabilityStatement.rest.security.
     """
     definitions = load()
     limits = limits or SearchLimits()
@@ -66,8 +73,8 @@ def compose(
     invariants = Invariants(definitions.types) if options.invariants else None
     preparer = Preparer(Validator(definitions, invariants), Extractor(definitions, registry, bases))
     projected = projected or {}
-    told = cache(partial(_statement, base, definitions, registry, options, projected, instant(now())))
-    return Composed(base, tuple(aliases), options, definitions, registry, limits, preparer, told, projected)
+    told = cache(partial(_statement, base, definitions, registry, options, projected, security, instant(now())))
+    return Composed(base, tuple(aliases), options, definitions, registry, limits, preparer, told, projected, security)
 
 
 async def assemble(composed: Composed, folder: Path, store: SqliteOptions | None = None) -> Service:
@@ -114,7 +121,13 @@ def _current_statement(composed: Composed, parameters: CustomParameters) -> byte
 @lru_cache(maxsize=8)
 def _renewed_statement(composed: Composed, registry: Registry, _epoch: int) -> bytes:
     return _statement(
-        composed.base, composed.definitions, registry, composed.options, composed.projected, instant(now())
+        composed.base,
+        composed.definitions,
+        registry,
+        composed.options,
+        composed.projected,
+        composed.security,
+        instant(now()),
     )
 
 
@@ -136,6 +149,7 @@ def _statement(
     registry: Registry,
     options: RestOptions,
     projected: Mapping[str, Projected],
+    security: Mapping[str, Any],
     date: str,
 ) -> bytes:
     codes: dict[str, list[str]] = {"system": [], "type": []}
@@ -150,4 +164,5 @@ def _statement(
         projected={kind: [code for row in one.routes for code in row.codes] for kind, one in projected.items()},
         operations=[(row.types, row.name[1:], row.url(base)) for row in OPERATIONS if row.allowed(options)],
         options=options,
+        security=security,
     )

@@ -46,11 +46,12 @@ def statement(
     operations: Iterable[tuple[tuple[str, ...] | None, str, str]],
     options: RestOptions,
     projected: Mapping[str, Sequence[str]],
+    security: Mapping[str, Any],
 ) -> bytes:
     """The statement as JSON.
 
     `codes`: interactions by level (`system`, `type`); `parameters`: what can be searched, by type; `operations`: types (None: all),
-    name, definition; `projected`: the interactions on types whose resources the server makes itself.
+    name, definition; `projected`: the interactions on types whose resources the server makes itself; `security`: CapabilityStatement.rest.security.
     """
     named: dict[str, list[tuple[str, str]]] = {"": []}
     for types, name, definition in operations:
@@ -72,6 +73,7 @@ def statement(
             "rest": [
                 {
                     "mode": "server",
+                    "security": security,
                     "resource": [
                         _projected(kind, found, projected[kind])
                         if kind in projected

@@ -60,6 +60,23 @@ def smart_configuration(parts: AuthParts) -> dict[str, Any]:
     }
 
 
+def capability_security(public: str) -> dict[str, Any]:
+    """CapabilityStatement.rest.security, as SMART asked for it before smart-configuration.
+
+    Specification: https://hl7.org/fhir/smart-app-launch/1.0.0/conformance/index.html#declaring-support-for-oauth2-endpoints
+    """
+    known = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
+    ends = ("authorize", "token", "register", "introspect", "revoke")
+    urls = {**{name: f"{public}/auth/{name}" for name in ends}, "manage": f"{public}/auth/apps"}
+    service = {"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "SMART-on-FHIR"}
+    return {
+        "extension": [{"url": known, "extension": [{"url": name, "valueUri": url} for name, url in urls.items()]}],
+        "cors": True,
+        "service": [{"coding": [service]}],
+        "description": "SMART App Launch 2.2: see .well-known/smart-configuration.",
+    }
+
+
 def openid_configuration(parts: AuthParts) -> dict[str, Any]:
     """`[issuer]/.well-known/openid-configuration`."""
     return _common(parts) | {

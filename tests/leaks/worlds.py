@@ -188,10 +188,10 @@ def _composed():
     made = {}
     original = assembly.compose
 
-    def compose(base, aliases, options, limits=None, projected=None):
+    def compose(base, aliases, options, limits=None, *others):
         key = (base, tuple(aliases), options, limits)
         if key not in made:
-            made[key] = original(base, aliases, options, limits, projected)
+            made[key] = original(base, aliases, options, limits, *others)
         return made[key]
 
     return compose
