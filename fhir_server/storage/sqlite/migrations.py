@@ -141,9 +141,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 """`MIGRATIONS[n]` takes a store from version n to n + 1."""
 
 
-def migrate(
-    connection: sqlite3.Connection, lock: FileLock, migrations: Sequence[Sequence[str]] = MIGRATIONS
-) -> None:
+def migrate(connection: sqlite3.Connection, lock: FileLock, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
     """Bring the store to the newest version; FhirError 503 when it is newer than this software."""
     if _version(connection) == len(migrations):
         return
