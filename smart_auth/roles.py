@@ -270,6 +270,8 @@ ROLES: Final[Roles] = {
 """The roles there are from the beginning."""
 
 PATIENT: Final = "patient"
+PAYING: Final = frozenset({"insurer"})
+"""Whose organization keeps no records here."""
 BREAKING_GLASS: Final = frozenset({"doctor", "nurse", "pharmacist"})
 """Who may look at a patient in an emergency."""
 

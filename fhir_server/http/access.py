@@ -21,25 +21,25 @@ import structlog
 from fhir_server.http.consents import Consents
 from fhir_server.interactions.guarded import GuardedStore
 from fhir_server.interactions.service import Service
-from fhir_server.kin import own_patients
+from fhir_server.kin import holds, own_patients
 from resources.errors import FhirError
 from resources.json_format import decode
 from resources.model import ResourceKey
 from resources.references import parse
-from search.narrowing import EVERYTHING
-from search.query import Match, Node, Nothing, Owners, Query, ReferenceTest
+from search.narrowing import EVERYTHING, Narrowing
+from search.query import All, Match, Node, Nothing, Owners, Query, ReferenceTest
 from search.rewrite import rewrite
 from search.values import ValueContext
 from smart_auth import scopes
 from smart_auth.access.consents import Consented
 from smart_auth.access.decisions import Access
 from smart_auth.access.facts import MINUTE, PATIENT, Facts, Rules
-from smart_auth.access.reaches import key_of
+from smart_auth.access.reaches import key_of, owned
 from smart_auth.access.reaches import patients as patients_of
 from smart_auth.break_glass import opened
 from smart_auth.model import Principal
 from smart_auth.parts import AuthParts
-from smart_auth.roles import BREAKING_GLASS, Reach, RoleFault, Roles, roles_with
+from smart_auth.roles import BREAKING_GLASS, PAYING, Reach, RoleFault, Roles, roles_with
 from smart_auth.roles import PATIENT as PATIENT_ROLE
 from smart_auth.tokens import TokenFault
 
@@ -94,6 +94,8 @@ class Gate:
         self._admitted: dict[Principal, Admitted] = {}
         self._rules: Rules | None = None
         self._epoch = -1
+        self._known = -1
+        self._shared = False
         self._edited: Any = None
         self._second = -1
         self._writes = 0
@@ -150,7 +152,9 @@ class Gate:
         service = self._service
         service.preparer.refresh()
         edited = self._parts.store.setting(EDITED)
-        if self._rules is None or edited != self._edited or service.registry.epoch != self._epoch:
+        shared = self._is_shared()
+        known = self._rules is not None and self._rules.shared == shared
+        if not known or edited != self._edited or service.registry.epoch != self._epoch:
             self._edited, self._epoch = edited, service.registry.epoch
             self._rules = Rules(
                 service.registry,
@@ -159,9 +163,21 @@ class Gate:
                 tuple(sorted(service.types)),
                 self._parts.options,
                 _roles(edited),
+                shared,
             )
         self._second = second
+        assert self._rules is not None
         return self._rules
+
+    def _is_shared(self) -> bool:
+        """Whether users and clients are of one organization at most, payers aside."""
+        store = self._parts.store
+        epoch = store.epoch()
+        if epoch != self._known:
+            users = {one.organization for one in store.users() if not {*one.roles} <= PAYING or not one.roles}
+            clients = {one.organization for one in store.clients() if one.role not in PAYING}
+            self._known, self._shared = epoch, len((users | clients) - {""}) <= 1
+        return self._shared
 
     def _values(self, now: int) -> ValueContext:
         service = self._service
@@ -180,7 +196,7 @@ class Gate:
         patients = []
         for reach in sorted(reaches):
             if reach == "self":
-                ids = await self._own(principal)
+                ids = await self._own(principal, rules)
             else:
                 ids = await self._patients(patients_of(reach, principal, facts, rules))
             patients.append((reach, _same(ids, known.reached(reach))))
@@ -197,11 +213,13 @@ class Gate:
         assert self._looking is not None
         return await asyncio.shield(self._looking)
 
-    async def _own(self, principal: Principal) -> frozenset[str]:
-        """The ids of the patients whom the principal is, or is related to."""
+    async def _own(self, principal: Principal, rules: Rules) -> frozenset[str]:
+        """The ids of the patients whom the principal is, or is related to by what belongs to their organization."""
+        ours = All() if rules.shared else owned(principal, rules)
         kind, _, name = principal.fhir_user.partition("/")
         own = frozenset({name}) if kind == PATIENT else frozenset[str]()
-        return own | {body["id"] for body in await own_patients(self._service, principal.fhir_user)}
+        within = Narrowing(principal.id, lambda _: ours)
+        return own | {body["id"] for body in await own_patients(self._service, principal.fhir_user, within)}
 
     async def _patients(self, wanted: Node) -> frozenset[str]:
         """The ids of the patients who satisfy the node."""
@@ -221,7 +239,7 @@ class Gate:
         )
         page = await service.store.search(query, EVERYTHING)
         held = [(row.stored.key, decode(row.stored.body)) for row in page.rows]
-        held = [(key, role) for key, role in held if role.get("active") is not False]
+        held = [(key, role) for key, role in held if role.get("active") is not False and holds(role.get("period", {}))]
         places = [place.get("reference") for _, role in held for place in role.get("location", ())]
         bases = (service.base, *service.aliases)
         locations = set()
