@@ -1,5 +1,6 @@
 """What is written of one patient of the leak suite's hospital: a resource or two of each type, each with the chart's word in all that it says."""
 
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -242,14 +243,21 @@ def papers(chart: Chart) -> Iterator[dict]:
         "type": coded(word),
         "subject": patient,
         "content": [
-            {"attachment": {"contentType": "text/plain", "url": f"Binary/{word}-binary", "title": f"{word} title"}}
+            {"attachment": {"contentType": "text/plain", "url": f"Binary/{name}", "title": f"{word} title"}}
+            for name in (f"{word}-binary", f"{word}-scan")
         ],
     }
     yield {
         "resourceType": "Binary",
         "contentType": "text/plain",
         "securityContext": patient,
-        "data": "cXVhZ2dhIG9rYXBp",
+        "data": b64encode(f"{word} scan".encode()).decode(),
+    }
+    yield {
+        "resourceType": "Binary",
+        "id": f"{word}-scan",
+        "contentType": "text/plain",
+        "data": b64encode(f"{word} scan".encode()).decode(),
     }
     yield {
         "resourceType": "Communication",

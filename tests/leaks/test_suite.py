@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from fhir_server.interactions import search
+from fhir_server.interactions import guarded, search
 from fhir_server.interactions.criteria import Criterion
 from fhir_server.interactions.guarded import GuardedStore
 from fhir_server.storage.port import Guard
@@ -36,6 +36,12 @@ def _verb(name: str):
     return take_away
 
 
+def _keys(patch: pytest.MonkeyPatch) -> None:
+    """What a Binary is attached to is looked for among all there is."""
+    patch.setattr(guarded, "rewrite", lambda query, narrowing: rewrite(query, EVERYTHING))
+    _verb("keys")(patch)
+
+
 def _explain(patch: pytest.MonkeyPatch) -> None:
     """Whoever asks is told how a search is run."""
     original = Access.narrowing
@@ -62,6 +68,7 @@ CASES = {
     "read_version": (_verb("read_version"), "ann-with-all", r"^GET (Organization|Condition)/[\w-]+/_history/1$"),
     "history": (_verb("history"), "ann-with-all", r"^GET (Condition/)?_history$"),
     "search": (_verb("search"), "ann-with-all", r"^GET (Observation|Condition)\?_(rev)?include=\*$"),
+    "keys": (_keys, "ann-with-all", r"^GET Binary/\w+-scan$"),
     "everything": (_verb("everything"), "ann-with-all", r"^GET Patient/\w+/\$everything$"),
     "labelled": (_verb("labelled"), "ann-with-all", r"^GET (Observation|Condition)/\$meta$"),
     "referring": (_verb("referring"), "integration", r"^GET Observation/ann-[\w-]+/\$validate\?mode=delete$"),
