@@ -105,7 +105,7 @@ class Deciding:
             return await self._creatable(write, "u", made), 0
         if not reached or self.access.redacts(write.key):
             raise forbidden(f"{write.key} may not be changed by you") if shown else _not_known(write.key)
-        if not await may_write(self.access, "u", self._content(current), _after(write, None), self._ask, made):
+        if not await may_write(self.access, "u", self.content(current), _after(write, None), self.ask, made):
             raise forbidden("the change is not among those that you may make")
         return write, current.version
 
@@ -113,14 +113,14 @@ class Deciding:
         whose = self.access.principal.organization
         if whose:
             write = replace(write, organizations=(key_of(whose),))
-        if not await may_write(self.access, letter, None, _after(write, write.organizations), self._ask, made):
+        if not await may_write(self.access, letter, None, _after(write, write.organizations), self.ask, made):
             raise forbidden(f"the {write.key.type} is not among those that you may write")
         return write
 
     async def _deletable(self, write: Delete, current: Stored | None, *, reached: bool, shown: bool) -> Delete | None:
         if current is None:  # its last version is told to those only for whom nothing is hidden
             return write if isinstance(self.access.node(write.key.type, "d"), All) else None
-        if reached and await may_write(self.access, "d", self._content(current), None, self._ask):
+        if reached and await may_write(self.access, "d", self.content(current), None, self.ask):
             return write
         if shown:
             raise forbidden(f"{write.key} may not be deleted by you")
@@ -138,12 +138,13 @@ class Deciding:
         if not all(isinstance(self.access.node(kind, letter), All) for letter in "cud"):
             raise forbidden(f"only who may write every {kind} may write one twice at once")
 
-    def _content(self, stored: Stored) -> Content:
+    def content(self, stored: Stored) -> Content:
+        """A version as rules look at it."""
         resource = decode(stored.body)
         entries = self.preparer.extractor.extract(resource, stored.key)
         return Content(stored.key, entries, released(resource), stored.updated)
 
-    async def _ask(self, kind: str, node: Node, ids: frozenset[str]) -> frozenset[str]:
+    async def ask(self, kind: str, node: Node, ids: frozenset[str]) -> frozenset[str]:
         """Which of the ids are live resources that satisfy the node."""
         query = Query(kind, And((HasId(tuple(sorted(ids))), node)), count=len(ids))
         page = await self.inner.search(query, EVERYTHING)

@@ -4,7 +4,8 @@ Rules.
 1. Interactions narrow what they ask for. What comes without a narrowing is given the principal's own, so that nothing is read past it.
 2. What comes out is of a type that the narrowing allows and, where all is about one patient, names that patient: anything else is a fault of this
    server, and no answer. Private details of a directory are left out of it.
-3. A superseded version that was about another patient is not shown to those who see one patient alone.
+3. A superseded version is shown to whom it would be shown were it current: it is judged by its own content. What is not shown is not counted; the
+   total of a history that would have to be walked for it is not told.
 4. Writes are decided in `deciding.py`, on what is current, and commit only if that still is current.
 
 Specification: https://hl7.org/fhir/R4/http.html#Status-Codes, https://hl7.org/fhir/R4/security.html
@@ -43,6 +44,7 @@ from search.query import (
     All,
     And,
     Chain,
+    HasId,
     InCompartment,
     Match,
     MemberTest,
@@ -50,6 +52,7 @@ from search.query import (
     Not,
     Nothing,
     Or,
+    OwnedBy,
     Present,
     Query,
     Reverse,
@@ -59,8 +62,11 @@ from search.query import (
 from search.rewrite import rewrite
 from smart_auth.access.decisions import Access
 from smart_auth.access.redaction import PERSONAL, PRIVATE, redacted
+from smart_auth.access.writes import satisfies
 
 _BINARY: Final = "Binary"
+_COUNTED: Final = 1000
+"""The longest history whose total is counted by looking at each version."""
 _TERMS: Final[dict[type, str]] = {MemberTest: "ValueSet", SubsumptionTest: "CodeSystem"}
 """Tests that tell what a definition holds."""
 
@@ -109,15 +115,45 @@ class GuardedStore:
         """See the port."""
         narrowing = self._narrowed(narrowing)
         found = await self.inner.read_version(key, version, narrowing)
-        return None if found is None else self._shown(found, narrowing, superseded=True)
+        return None if found is None else await self._once(found, narrowing)
 
     async def history(self, query: HistoryQuery, narrowing: Narrowing) -> HistoryPage:
         """See the port."""
         narrowing = self._narrowed(narrowing)
-        page = await self.inner.history(query, narrowing)
-        shown = [self._shown(one, narrowing, superseded=True) for one in page.versions]
-        kept = [(one, new) for one, new in zip(shown, page.created, strict=True) if one is not None]
-        return replace(page, versions=tuple(one for one, _ in kept), created=tuple(new for _, new in kept))
+        kinds = self.access.rules.types if query.type is None else (query.type,)
+        if all(_stays(narrowing.of(kind)) for kind in kinds):
+            page = await self.inner.history(query, narrowing)
+            return replace(page, versions=tuple(self._shown(one, narrowing) for one in page.versions))
+        found = await self._walked(query, narrowing, query.count + 1) if query.count else []
+        total = None
+        if query.total and query.id is not None:
+            every = replace(query, count=_COUNTED, before=None)
+            total = len(await self._walked(every, narrowing, _COUNTED + 1))
+        told = None if total is None or total > _COUNTED else total
+        kept, more = found[: query.count], len(found) > query.count
+        return HistoryPage(tuple(one for one, _ in kept), told, more, tuple(new for _, new in kept))
+
+    async def _walked(self, query: HistoryQuery, narrowing: Narrowing, most: int) -> list[tuple[Stored, bool]]:
+        """So many versions that may be shown, each with whether it created; page by page of what there is."""
+        found: list[tuple[Stored, bool]] = []
+        asked: HistoryQuery | None = replace(query, total=False)
+        while asked is not None and len(found) < most:
+            page = await self.inner.history(asked, narrowing)
+            for one, new in zip(page.versions, page.created, strict=True):
+                shown = await self._once(one, narrowing)
+                if shown is not None:
+                    found.append((shown, new))
+            asked = replace(asked, before=page.versions[-1].updated) if page.more else None
+        return found[:most]
+
+    async def _once(self, stored: Stored, narrowing: Narrowing) -> Stored | None:
+        """A version that may be superseded as the principal is shown it; None when it is not for them."""
+        node = narrowing.of(stored.key.type)
+        if not stored.deleted and not _stays(node):
+            content = self.deciding.content(stored)
+            if not await satisfies(node, content, self.deciding.ask):
+                return None
+        return self._shown(stored, narrowing)
 
     async def search(self, query: Query, narrowing: Narrowing) -> Page:
         """See the port."""
@@ -125,7 +161,7 @@ class GuardedStore:
         for one in (query, *query.others):
             self._require_public(one)
         page = await self.inner.search(query, narrowing)
-        return replace(page, rows=self._rows(page.rows, narrowing))
+        return replace(page, rows=await self._rows(page.rows, narrowing))
 
     async def keys(self, query: Query, narrowing: Narrowing, limit: int) -> frozenset[ResourceKey]:
         """See the port."""
@@ -136,13 +172,13 @@ class GuardedStore:
         """See the port."""
         narrowing = self._narrowed(narrowing)
         found = await self.inner.everything(query, narrowing)
-        return replace(found, rows=self._rows(found.rows, narrowing))
+        return replace(found, rows=await self._rows(found.rows, narrowing))
 
     async def labelled(self, kind: str | None, limit: int, narrowing: Narrowing) -> tuple[Stored, ...]:
         """See the port."""
         narrowing = self._narrowed(narrowing)
         found = await self.inner.labelled(kind, limit, narrowing)
-        return tuple(shown for one in found if (shown := self._shown(one, narrowing)) is not None)
+        return tuple(self._shown(one, narrowing) for one in found)
 
     async def explain(self, query: Query, narrowing: Narrowing) -> tuple[str, ...]:
         """See the port."""
@@ -176,14 +212,15 @@ class GuardedStore:
         if not self.access.operates:
             raise forbidden("this is for operators")
 
-    def _rows(self, rows: tuple[Row, ...], narrowing: Narrowing) -> tuple[Row, ...]:
+    async def _rows(self, rows: tuple[Row, ...], narrowing: Narrowing) -> tuple[Row, ...]:
         shown = [
-            (row, self._shown(row.stored, narrowing, superseded=row.mode == "include")) for row in rows
-        ]  # a reference may include an old version
+            (row, await self._once(row.stored, narrowing) if row.versioned else self._shown(row.stored, narrowing))
+            for row in rows
+        ]
         return tuple([row._replace(stored=stored) for row, stored in shown if stored is not None])
 
-    def _shown(self, stored: Stored, narrowing: Narrowing, *, superseded: bool = False) -> Stored | None:
-        """The row as the principal is shown it; None for a version that may be `superseded` and is about somebody else."""
+    def _shown(self, stored: Stored, narrowing: Narrowing) -> Stored:
+        """The row as the principal is shown it."""
         node = narrowing.of(stored.key.type)
         if isinstance(node, Nothing):
             raise AssertionError(f"a {stored.key.type} left the store past its narrowing")  # noqa: TRY004
@@ -191,8 +228,6 @@ class GuardedStore:
             return stored
         owner = _owner(node)
         if owner is not None and stored.key != owner and not _names(stored.body, owner):
-            if superseded:
-                return None
             raise AssertionError(f"a {stored.key.type} of another patient left the store")
         if not self.access.redacts(stored.key):
             return stored
@@ -232,6 +267,16 @@ class GuardedStore:
                 return decided.outcome(done)
             await asyncio.sleep(random.uniform(0, 0.002 * 2**turn))  # noqa: S311  (apart by chance)
         raise contended()
+
+
+def _stays(node: Node) -> bool:
+    """Whether a resource satisfies the node in all its versions, or in none."""
+    match node:
+        case And(parts) | Or(parts):
+            return all(_stays(part) for part in parts)
+        case Not(part):
+            return _stays(part)
+    return isinstance(node, All | Nothing | HasId | OwnedBy)
 
 
 def _names(body: bytes, owner: ResourceKey) -> bool:

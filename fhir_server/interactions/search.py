@@ -78,7 +78,7 @@ async def _search(
         service.base,
         [
             Entry(str(stored.key), stored.body if reduction is None else reduction.body(stored.body), mode)
-            for stored, mode, _ in page.rows
+            for stored, mode, _, _ in page.rows
         ],
         links(f"{service.base}/{path}" if path else service.base, asked.used, asked.cursor, previous, following),
         total=_total(page, query),

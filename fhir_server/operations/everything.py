@@ -40,7 +40,7 @@ async def everything(service: Service, call: Call) -> FhirResponse:
     used = [pair for pair in call.arguments.pairs if pair[0] != CURSOR]
     body = searchset(
         service.base,
-        [Entry(str(stored.key), stored.body, mode) for stored, mode, _ in page.rows],
+        [Entry(str(stored.key), stored.body, mode) for stored, mode, _, _ in page.rows],
         links(f"{service.base}/{path}", used, here, None, following),
         total=len(page.rows) if here is None and not page.more else None,
         issues=call.arguments.ignored,

@@ -132,11 +132,15 @@ class Expunge:
 
 
 class Row(NamedTuple):
-    """One resource of a page; `mode` tells matches from includes; the first and the last match know their `position` for cursors."""
+    """One resource of a page; `mode` tells matches from includes; the first and the last match know their `position` for cursors.
+
+    `versioned`: it is a version that a reference names.
+    """
 
     stored: Stored
     mode: Literal["match", "include"]
     position: tuple[object, ...] | None = None
+    versioned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

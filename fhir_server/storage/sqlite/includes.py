@@ -108,7 +108,7 @@ def rows_of(catalog: Catalog, narrowing: Narrowing, found: Gathered, items: Sequ
         for rid, version in among:
             old = _version(catalog, narrowing, name, rid, version) if version else None
             if old is not None:
-                rows.append(Row(old, "include"))
+                rows.append(Row(old, "include", versioned=True))
     return rows
 
 
