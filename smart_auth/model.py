@@ -150,7 +150,7 @@ class Session:
 class Pending:
     """An authorization request on its way through the pages, stored under the hash of its `tx`; bound to the first session it meets.
 
-    `launch`: the patient for whom the launch vouches; `user`: who alone may approve, when the launch named somebody.
+    `launch`: the patient for whom the launch vouches; `user`: who alone may approve, when the launch or a hint named somebody.
     """
 
     parameters: Mapping[str, str]

@@ -20,6 +20,7 @@ from urllib.parse import quote, urlencode
 import anyio.from_thread
 
 from smart_auth.model import Client, Code, Grant, Launch, LaunchContext, Pending, User, handle
+from smart_auth.oauth.hints import person_of
 from smart_auth.oauth.parameters import Parameters
 from smart_auth.oauth.requested import CHECKS, Denied
 from smart_auth.parts import AuthParts
@@ -75,8 +76,9 @@ def begin(parts: AuthParts, parameters: Parameters) -> str:
         return _back_with_error(parts, values, denied)
     tx = handle()
     kept = {name: values[name] for name in _KEPT if name in values}
-    context = launch.context
-    pending = Pending(kept, parts.now() + PENDING_SECONDS, context=context, launch=context.patient, user=launch.user)
+    context, until = launch.context, parts.now() + PENDING_SECONDS
+    user = launch.user or person_of(parts, client, values.get("id_token_hint", ""))
+    pending = Pending(kept, until, context=context, launch=context.patient, user=user)
     parts.store.put_pending(tx, pending)
     return f"{parts.public}/auth/login?tx={tx}"
 

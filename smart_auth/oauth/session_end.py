@@ -8,17 +8,14 @@ Specification: https://openid.net/specs/openid-connect-rpinitiated-1_0.html
 """
 
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import quote
 
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
 from starlette.responses import RedirectResponse, Response
 
 from smart_auth import sessions
 from smart_auth.model import Client, hashed
 from smart_auth.oauth.answers import NO_STORE
+from smart_auth.oauth.hints import claims_of
 from smart_auth.oauth.parameters import Parameters
 from smart_auth.parts import AuthParts
 from smart_auth.redirects import matches
@@ -27,7 +24,7 @@ from smart_auth.redirects import matches
 def end_session(parts: AuthParts, parameters: Parameters, cookies: Mapping[str, str]) -> Response:
     """Sign out and go on."""
     values = parameters.values if not parameters.repeated else {}
-    claims = _claims(parts, values.get("id_token_hint", ""))
+    claims = claims_of(parts, values.get("id_token_hint", ""))
     client = parts.store.client(str(claims.get("aud", "")))
     if client is None or values.get("client_id", client.id) != client.id:
         return _to(f"{parts.public}/auth/sessions")
@@ -41,17 +38,6 @@ def end_session(parts: AuthParts, parameters: Parameters, cookies: Mapping[str, 
     answer = _to(_next(parts, client, values))
     sessions.drop_cookie(answer, parts.public, "session")
     return answer
-
-
-def _claims(parts: AuthParts, hint: str) -> Mapping[str, Any]:
-    """What an id_token of ours says, also when it has expired; nothing when it is none."""
-    rows = [row for row in parts.tokens.jwks()["keys"] if row["kty"] == "RSA"]
-    try:
-        found = jwt.decode(hint, KeySet.import_key_set({"keys": rows}), algorithms=["RS256"])
-    except (JoseError, ValueError, TypeError, KeyError, RecursionError):  # whatever it is, it is no id_token of ours
-        return {}
-    claims = found.claims
-    return claims if isinstance(claims, dict) and claims.get("iss") == parts.base else {}
 
 
 def _next(parts: AuthParts, client: Client, values: Mapping[str, str]) -> str:

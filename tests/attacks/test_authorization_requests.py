@@ -322,6 +322,20 @@ def test_attack_22_nobody_is_signed_in_or_asked_without_being_seen(ehr):
     assert found["error"] == "consent_required"
 
 
+def test_attack_22_a_hint_at_a_person_is_for_that_person(ehr):
+    app, other = ehr.apps["public"], ehr.apps["symmetric"]
+    hint = app.launched(ehr.browser("ana"), scope="openid")["id_token"]
+    browser = ehr.browser("bo")
+    browser.sign_in()
+    for prompt in ("none", None):
+        found = back(browser.asked(app, scope="openid", id_token_hint=hint, prompt=prompt), app.redirect)
+        assert found["error"] == "access_denied"
+    assert "code" in ehr.browser("ana").authorize(app, scope="openid", id_token_hint=hint)
+    assert "code" in browser.authorize(other, scope="openid", id_token_hint=hint), "the hint of another app is none"
+    for junk in ("x", "a.b.c", f"{hint}x", hint.swapcase()):
+        assert "code" in browser.authorize(app, scope="openid", id_token_hint=junk)
+
+
 def test_attack_22_an_old_sign_in_is_done_again_when_the_app_wants_it(ehr):
     app, browser = ehr.apps["public"], ehr.browser()
     browser.sign_in()
