@@ -24,7 +24,7 @@ from fhir_server.interactions.service import Service
 from fhir_server.kin import holds, own_patients
 from resources.errors import FhirError
 from resources.json_format import decode
-from resources.model import ResourceKey
+from resources.model import Resource, ResourceKey
 from resources.references import parse
 from search.narrowing import EVERYTHING, Narrowing
 from search.query import All, Match, Node, Nothing, Owners, Query, ReferenceTest
@@ -34,7 +34,7 @@ from smart_auth import scopes
 from smart_auth.access.consents import Consented
 from smart_auth.access.decisions import Access
 from smart_auth.access.facts import MINUTE, PATIENT, Facts, Rules
-from smart_auth.access.reaches import key_of, owned
+from smart_auth.access.reaches import key_of, owned, taking_part
 from smart_auth.access.reaches import patients as patients_of
 from smart_auth.break_glass import opened
 from smart_auth.model import Principal
@@ -47,6 +47,7 @@ EDITED: Final = "roles"
 """The setting of the authorization store that holds edited roles."""
 _KEPT: Final = 10_000
 _ROLES: Final = 50
+_TEAMS: Final = 2_000
 _PATIENTS: Final = 20_000
 """So many patients one reach reaches at most."""
 _ABOUT_PATIENTS: Final[frozenset[Reach]] = frozenset({"assigned", "ward", "ordered", "self"})
@@ -193,6 +194,8 @@ class Gate:
         reaches = {one.reach for role in principal.roles for one in rules.roles.get(role, ())} & _ABOUT_PATIENTS
         if principal.fhir_user.startswith("Practitioner/") and reaches:
             facts = await self._practice(principal, facts)
+            if "assigned" in reaches:
+                facts = replace(facts, left=await self._left(principal, facts, rules))
         patients = []
         for reach in sorted(reaches):
             if reach == "self":
@@ -227,6 +230,28 @@ class Gate:
             return frozenset()
         query = rewrite(Query(PATIENT, wanted, count=_PATIENTS), EVERYTHING)
         return frozenset(key.id for key in await self._service.store.keys(query, EVERYTHING, _PATIENTS))
+
+    async def _left(self, principal: Principal, facts: Facts, rules: Rules) -> tuple[str, ...] | None:
+        """The CareTeams that name the practitioner for another time than this; None when they are too many to look at."""
+        wanted = taking_part(principal, facts, rules)
+        if isinstance(wanted, Nothing):
+            return ()
+        page = await self._service.store.search(
+            rewrite(Query("CareTeam", wanted, count=_TEAMS), EVERYTHING), EVERYTHING
+        )
+        if page.more:
+            return None
+        mine = {principal.fhir_user, *map(str, facts.roles)}
+        teams = [decode(row.stored.body) for row in page.rows if b'"period"' in row.stored.body]
+        return tuple(sorted(team["id"] for team in teams if not self._takes_part(team, mine)))
+
+    def _takes_part(self, team: Resource, mine: set[str]) -> bool:
+        bases = (self._service.base, *self._service.aliases)
+        return any(
+            str(parse(one["member"].get("reference", ""), bases).key) in mine and holds(one.get("period", {}))
+            for one in team.get("participant", ())
+            if "member" in one
+        )
 
     async def _practice(self, principal: Principal, facts: Facts) -> Facts:
         """The PractitionerRoles that are in force, and their locations."""

@@ -43,13 +43,14 @@ class Facts:
     """What the stores say of a principal. `now` in microseconds, to the minute.
 
     `roles`: the PractitionerRoles of a practitioner; `locations`: where these are; `patients`: whom the reaches that are about patients
-    reach; `broken`: patients whom they may see in an emergency; `consents`: what patients have said.
+    reach; `left`: CareTeams in which a practitioner has no part any more, None: they have too many to tell; `broken`: patients whom they may see in an emergency; `consents`: what patients have said.
     """
 
     now: int
     roles: tuple[ResourceKey, ...] = ()
     locations: tuple[ResourceKey, ...] = ()
     patients: tuple[tuple[Reach, Owners], ...] = ()
+    left: tuple[str, ...] | None = ()
     broken: Owners = NOBODY
     consents: tuple[Consented, ...] = ()
 

@@ -22,6 +22,7 @@ from search.query import (
     InCompartments,
     Match,
     Node,
+    Not,
     Nothing,
     OwnedBy,
     Owners,
@@ -144,13 +145,7 @@ def _assigned(principal: Principal, facts: Facts, rules: Rules) -> Node:
     ours = owned(principal, rules)
     return either(
         [
-            _has(
-                rules,
-                "CareTeam",
-                _refers(rules, "CareTeam", "participant", _identities(principal, facts, organization=True)),
-                condition(rules, "CareTeam", (_ACTIVE,), now),
-                ours,
-            ),
+            _has(rules, "CareTeam", _takes_part(principal, facts, rules), in_force(rules, now), ours),
             _has(
                 rules,
                 "Encounter",
@@ -169,6 +164,32 @@ def _assigned(principal: Principal, facts: Facts, rules: Rules) -> Node:
             both(_refers(rules, PATIENT, "general-practitioner", me), ours),
         ]
     )
+
+
+def _takes_part(principal: Principal, facts: Facts, rules: Rules) -> Node:
+    """CareTeams in which the practitioner takes part now, or their organization does."""
+    whole = (
+        (key_of(principal.organization),)
+        if principal.organization and principal.fhir_user.startswith("Practitioner/")
+        else ()
+    )
+    person: Node = Nothing()
+    if facts.left is not None:
+        person = taking_part(principal, facts, rules)
+        person = both(person, Not(HasId(facts.left))) if facts.left else person
+    return either([person, _refers(rules, "CareTeam", "participant", whole)])
+
+
+def taking_part(principal: Principal, facts: Facts, rules: Rules) -> Node:
+    """CareTeams that name the practitioner, in person or in a role."""
+    return either([_refers(rules, "CareTeam", "participant", (one,)) for one in _identities(principal, facts)])
+
+
+def in_force(rules: Rules, now: int) -> Node:
+    """CareTeams that are active now."""
+    today = _day(now, 0)
+    spans = ((("date:missing", "true"),), (("date", f"ge{today}"), ("date", f"le{today}")))
+    return either([condition(rules, "CareTeam", (_ACTIVE, *span), now) for span in spans])
 
 
 def _orders(principal: Principal, facts: Facts, rules: Rules) -> list[Node]:
