@@ -67,6 +67,9 @@ def prepare_auth(settings: Settings, now: int) -> Announce:
             missing = not any(SUPER_ADMIN in user.roles for user in store.users())
             first = (_Account(_free(store, SUPER_ADMIN), SUPER_ADMIN),) if missing else ()
             yield from _made(store, (*first, *(one for one in demo if store.user(one.name) is None)), now)
+        yield f"FHIR base {settings.base}, sign in at {settings.public}/auth/login"
+        if settings.demo:
+            yield f"Demonstration app at {settings.public}/{DEMO_APP}/"
 
     return announce
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from html import escape
 from importlib.resources import files
 from typing import Final
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -32,11 +33,25 @@ def demo_app_routes(public: str, base: str) -> list[Route]:
     page = _read("index.html").replace("{base}", escape(base)).replace("{home}", escape(f"{public}{PATH}/"))
     return [
         Route(PATH, _moved, methods=["GET"]),
-        Route(f"{PATH}/", _serving(page, "text/html"), methods=["GET"]),
-        Route(f"{PATH}/launch", _serving(page, "text/html"), methods=["GET"]),
+        Route(f"{PATH}/", _page(page, public), methods=["GET"]),
+        Route(f"{PATH}/launch", _page(page, public), methods=["GET"]),
         Route(f"{PATH}/app.js", _serving(_read("app.js"), "text/javascript"), methods=["GET"]),
         Route(f"{PATH}/style.css", _serving(_read("style.css"), "text/css"), methods=["GET"]),
     ]
+
+
+def _page(text: str, public: str) -> Callable[[Request], Awaitable[Response]]:
+    """The page under the public URL; who came by another address (127.0.0.1 for localhost) is led there: apps are known by their origin."""
+    serve = _serving(text, "text/html")
+    host = urlsplit(public).hostname
+
+    async def endpoint(request: Request) -> Response:
+        if request.url.hostname != host:
+            query = f"?{request.url.query}" if request.url.query else ""
+            return RedirectResponse(f"{public}{request.url.path}{query}", 307)
+        return await serve(request)
+
+    return endpoint
 
 
 def _serving(text: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:

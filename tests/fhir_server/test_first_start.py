@@ -27,7 +27,11 @@ def start(folder, **settings):
     made = Settings(data_dir=folder, **settings)
     prepare_data(made)
     lines = list(prepare_auth(made, 5)())
-    found = [LINE.fullmatch(line) for line in lines]
+    users = [line for line in lines if line.startswith("User ")]
+    assert [line.split()[:2] for line in lines if line not in users] == (
+        [["FHIR", "base"]] if made.auth != "off" else []
+    )
+    found = [LINE.fullmatch(line) for line in users]
     assert None not in found, lines
     return {one[1]: (one[2], one[3]) for one in found}
 

@@ -135,6 +135,15 @@ async def test_the_demonstration_app_is_served_with_demo_alone(tmp_path, setting
             assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+async def test_the_demonstration_app_leads_to_the_public_url(tmp_path):
+    app = create_app(Settings(data_dir=tmp_path, public_url="https://fhir.example.org", demo=True))
+    answer = await Browser(app).client.get("http://127.0.0.1:8000/demo-app/launch?iss=x&launch=y")
+    assert (answer.status_code, answer.headers["location"]) == (
+        307,
+        "https://fhir.example.org/demo-app/launch?iss=x&launch=y",
+    )
+
+
 async def test_the_demonstration_app_knows_the_base(tmp_path):
     app = create_app(Settings(data_dir=tmp_path, public_url="https://fhir.example.org/ehr", demo=True))
     text = (await Browser(app).client.get("/demo-app/")).text
