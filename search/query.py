@@ -324,7 +324,7 @@ class InCompartments:
 
 @dataclass(frozen=True, slots=True)
 class EveryTarget:
-    """The resource refers by the parameter, and all that it refers to so is live and as its type must be (access rules only).
+    """The resource refers by the parameter, by literal references alone, and all that it refers to so is live and as its type must be (access rules only).
 
     `visible`: type -> what its resources must satisfy; a type that is not there is never satisfied.
     """

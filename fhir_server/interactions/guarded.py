@@ -61,7 +61,7 @@ from search.query import (
 )
 from search.rewrite import rewrite
 from smart_auth.access.decisions import Access
-from smart_auth.access.redaction import PERSONAL, PRIVATE, redacted
+from smart_auth.access.redaction import PUBLIC, redacted
 from smart_auth.access.writes import satisfies
 
 _BINARY: Final = "Binary"
@@ -246,7 +246,7 @@ class GuardedStore:
             self._require_public_parameter(query.type, key.field)
 
     def _require_public_parameter(self, kind: str, code: str) -> None:
-        if kind in PERSONAL and code in PRIVATE and self.access.redacts(ResourceKey(kind, "")):
+        if kind in PUBLIC and code not in PUBLIC[kind] and self.access.redacts(ResourceKey(kind, "")):
             raise FhirError(403, "forbidden", f"the search parameter {code} of {kind} is not for you")
 
     # ---- writes

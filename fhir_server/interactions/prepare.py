@@ -17,6 +17,7 @@ from search.extract import Extractor
 from smart_auth.access.consents import ConsentFault, counts, provision_of
 
 _HIDDEN = frozenset({"registered", "preliminary", "draft", "entered-in-error"})
+_UNFINISHED = frozenset({"preliminary", "entered-in-error"})
 _SUBSETTED = "SUBSETTED"
 _PATHS = (".", "..")
 
@@ -84,8 +85,12 @@ def put(
 
 
 def released(resource: Resource) -> bool:
-    """Whether patients may see it: not while its status (or docStatus) says that it is unfinished or wrong."""
-    return resource.get("status") not in _HIDDEN and resource.get("docStatus") != "preliminary"
+    """Whether patients may see it: not while its status (docStatus, verificationStatus) says that it is unfinished or wrong."""
+    verification = resource.get("verificationStatus")
+    codings = verification.get("coding", ()) if isinstance(verification, dict) else ()
+    stated = {resource.get("status"), verification if isinstance(verification, str) else None}
+    stated |= {coding.get("code") for coding in codings}
+    return stated.isdisjoint(_HIDDEN) and resource.get("docStatus") not in _UNFINISHED
 
 
 def require_same_id(resource: Resource, key: ResourceKey) -> None:

@@ -39,8 +39,8 @@ _CARE: Final[tuple[Reach, ...]] = ("assigned", "ward", "ordered")
 _PROVENANCE: Final = "Provenance"
 _SHARED: Final = frozenset({"Group"})
 """In the compartments of many patients at once."""
-WITHHELD: Final = ("http://terminology.hl7.org/CodeSystem/v3-ActCode|NOPAT",)
-"""Labels of what patients are not shown: https://terminology.hl7.org/CodeSystem-v3-ActCode.html."""
+WITHHELD: Final = ("NOPAT",)
+"""Labels, of whatever system, of what patients are not shown: https://terminology.hl7.org/CodeSystem-v3-ActCode.html."""
 VERY_RESTRICTED: Final = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality|V"
 """The label that an emergency does not open."""
 

@@ -1,4 +1,5 @@
-"""What is left out of a directory's entry for those who may only look things up in it: home addresses, home telephones, birth dates.
+"""What is left out of a directory's entry for those who may only look things up in it: home addresses, home telephones, birth dates; and the
+text, contained resources and extensions in which they could be told again.
 
 A resource of which something was left out is marked SUBSETTED, so that it is not sent back as if it were whole.
 
@@ -9,24 +10,27 @@ from typing import Any, Final
 
 from resources.model import Resource
 
-PRIVATE: Final = frozenset(
-    {
-        "_content",
-        "_text",
-        "address",
-        "address-city",
-        "address-country",
-        "address-postalcode",
-        "address-state",
-        "address-use",
-        "email",
-        "phone",
-        "telecom",
-    }
-)
-"""Search parameters that would tell of a person what is left out."""
-PERSONAL: Final = frozenset({"Practitioner"})
-"""Types whose entries are persons: these parameters cannot be used on them."""
+_COMMON: Final = frozenset({"_id", "_lastUpdated", "_profile", "_security", "_source", "_tag"})
+PUBLIC: Final = {
+    "Practitioner": _COMMON
+    | {"active", "communication", "family", "gender", "given", "identifier", "name", "phonetic"},
+    "PractitionerRole": _COMMON
+    | {
+        "active",
+        "date",
+        "endpoint",
+        "identifier",
+        "location",
+        "organization",
+        "practitioner",
+        "role",
+        "service",
+        "specialty",
+    },
+}
+"""Types whose entries are of persons -> the search parameters that tell nothing of what is left out."""
+_TELLING: Final = ("text", "contained", "extension")
+"""What may tell anything of a person, and is left out whole."""
 _TAG: Final = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
 
 
@@ -44,6 +48,8 @@ def redacted(resource: Resource) -> Resource:
     for name in ("birthDate", "_birthDate"):
         if name in resource:
             changed[name] = None
+    if changed or resource["resourceType"] in PUBLIC:
+        changed |= {name: None for name in _TELLING if name in resource}
     if not changed:
         return resource
     whole = {**resource, **changed}

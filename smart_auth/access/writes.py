@@ -164,7 +164,7 @@ def _targets(content: Content, parameter: Parameter) -> Iterable[ResourceKey]:
 
 async def _all_seen(node: EveryTarget, content: Content, ask: Ask) -> bool:
     rows = node.parameter.rows or (node.parameter.code,)
-    if any(one.parameter in rows for one in content.entries.uris):
+    if any(one.parameter in rows for found in (content.entries.uris, content.entries.tokens) for one in found):
         return False
     named: dict[str, set[str]] = {}
     for key in _targets(content, node.parameter):

@@ -5,7 +5,7 @@ The probe asks what `anne` may ask; it is clean as things are, and must not be w
 
 import pytest
 
-from fhir_server.interactions import criteria, search
+from fhir_server.interactions import criteria, guarded, search
 from fhir_server.storage.sqlite import everything, history, includes, labels, queries, reading, searching
 from fhir_server.storage.sqlite.store import SqliteStore
 from search.dialects.sqlite import contained
@@ -144,7 +144,7 @@ PLACES = {
     "the container of what is contained": lambda: of_function(contained, "_visible", 1),
     "labels": lambda: of_function(labels, "labelled", 3),
 }
-DOUBLED = {"the owner of everything", "what everything refers to", "what is included"}
+DOUBLED = {"read_version", "the owner of everything", "what everything refers to", "what is included"}
 """Places behind or before another one that narrows the same: taking one away shows nothing yet."""
 
 
@@ -154,6 +154,18 @@ async def test_taking_the_narrowing_away_is_noticed(probed, monkeypatch, place):
     monkeypatch.setattr(module, name, careless)
     if name == "labelled" and module is labels:
         monkeypatch.setattr("fhir_server.storage.sqlite.store.labelled", careless)
+    assert await leaks(probed)
+
+
+async def test_taking_it_away_from_versions_is_noticed(probed, monkeypatch):
+    """The store looks at what is current, and what comes out of it at the version: both have to go."""
+
+    async def careless_of_content(*_):
+        return True
+
+    module, name, careless = PLACES["read_version"]()
+    monkeypatch.setattr(module, name, careless)
+    monkeypatch.setattr(guarded, "satisfies", careless_of_content)
     assert await leaks(probed)
 
 

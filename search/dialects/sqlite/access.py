@@ -115,9 +115,10 @@ def of_types(planner: "Planner", nodes: Iterable[tuple[str, Node]], kind: str, r
 
 
 def _every_target(planner: "Planner", node: EveryTarget, rid: str) -> Sql:
-    a, u, x = planner.alias(), planner.alias(), planner.alias()
+    a, u, t, x = (planner.alias() for _ in range(4))
     param, numbers = planner.parameters(node.parameter, a)
     elsewhere, others = planner.parameters(node.parameter, u)
+    logical, named = planner.parameters(node.parameter, t)
     each, these = planner.parameters(node.parameter, x)
     occurring = set(planner.catalog.types())
     seen = [(name, visible) for name, visible in node.visible if name in occurring]
@@ -125,10 +126,11 @@ def _every_target(planner: "Planner", node: EveryTarget, rid: str) -> Sql:
     sql = (
         f"EXISTS (SELECT 1 FROM reference {a} INDEXED BY reference_rid WHERE {a}.rid = {rid} AND {param})"
         f" AND NOT EXISTS (SELECT 1 FROM uri {u} INDEXED BY uri_rid WHERE {u}.rid = {rid} AND {elsewhere})"
+        f" AND NOT EXISTS (SELECT 1 FROM token {t} INDEXED BY token_rid WHERE {t}.rid = {rid} AND {logical})"
         f" AND NOT EXISTS (SELECT 1 FROM reference {x} INDEXED BY reference_rid WHERE {x}.rid = {rid} AND {each}"
         f" AND NOT ({wanted[0]}))"
     )
-    return f"({sql})", (*numbers, *others, *these, *wanted[1])
+    return f"({sql})", (*numbers, *others, *named, *these, *wanted[1])
 
 
 # ---- hierarchies of resources
