@@ -1,7 +1,6 @@
-"""What is left out of a directory's entry for those who may only look things up in it: home addresses, home telephones, birth dates; and the
-text, contained resources and extensions in which they could be told again.
+"""What is left out of a directory's entry for those who may only look things up in it: home addresses, home telephones, birth dates.
 
-A resource of which something was left out is marked SUBSETTED, so that it is not sent back as if it were whole.
+Text, contained resources and extensions, in which they could be told again, go with them. A resource of which something was left out is marked SUBSETTED, so that it is not sent back as if it were whole.
 
 Specification: https://hl7.org/fhir/R4/resource.html#Meta, https://hl7.org/fhir/R4/search.html#elements
 """
