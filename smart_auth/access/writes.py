@@ -67,7 +67,8 @@ async def may_write(
     for way in access.alternatives(states[0].key.type, letter):
         fits = [await _fits(way, access, one, ask) for one in states]
         if all(fits) and await _keeps_apart(way, access, before, after, ask):
-            return isinstance(way.node, All) or await _knows(access, before, after, ask, made)
+            trusted = isinstance(way.node, All) or way.myself or access.principal.operator
+            return trusted or await _knows(access, before, after, ask, made)
     return False
 
 

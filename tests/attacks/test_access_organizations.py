@@ -82,6 +82,7 @@ PEOPLE = (
     User("boss", ("admin",), organization=NORTH),
     User("home", ("admin",), organization=HOUSE),
     User("rel", ("patient",), fhir_user="RelatedPerson/rel", organization=NORTH),
+    User("pc", ("patient",), fhir_user="Patient/pc"),
     User("pa", ("patient",), fhir_user="Patient/pa", organization=HOUSE),
 )
 DOCTOR = "user/*.cruds"
@@ -192,6 +193,15 @@ async def test_what_is_written_together_may_be_about_one_another(houses):
     ]  # fmt: skip
     bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
     assert (await houses.send("POST", "", bundle, houses.as_("desk", "user/*.cruds"))).status_code == 200
+
+
+async def test_a_patient_without_organization_writes_about_themselves_with_a_narrow_scope(houses):
+    scope = "patient/Observation.cruds"
+    note = {
+        name: value for name, value in observation("x", "pc", performer=[ref("Patient/pc")]).items() if name != "id"
+    }
+    for who in ("pc", ""):
+        assert (await houses.send("POST", "Observation", note, houses.as_(who, scope, "pc"))).status_code == 201
 
 
 async def test_what_another_organization_has_deleted_is_not_taken_over(houses):
