@@ -310,4 +310,6 @@ async def test_the_statement_tells_which_conditions_writes_may_have(tmp_path, op
     async with serving(tmp_path, **options) as client:
         (rest,) = (await client.get("metadata")).json()["rest"]
     names = ("conditionalCreate", "conditionalUpdate", "conditionalDelete")
-    assert {tuple(row[name] for name in names) for row in rest["resource"] if row["type"] != "AuditEvent"} == {(True, True, told)}
+    assert {tuple(row[name] for name in names) for row in rest["resource"] if row["type"] != "AuditEvent"} == {
+        (True, True, told)
+    }

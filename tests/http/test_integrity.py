@@ -272,4 +272,6 @@ async def test_what_leads_nowhere_from_before_has_to_be_mended_by_the_next_updat
 async def test_the_statement_tells_the_policy(tmp_path, on, policies):
     async with serving(tmp_path, referential_integrity=on) as client:
         (rest,) = (await client.get("metadata")).json()["rest"]
-    assert {tuple(row["referencePolicy"]) for row in rest["resource"] if row["type"] != "AuditEvent"} == {tuple(policies)}
+    assert {tuple(row["referencePolicy"]) for row in rest["resource"] if row["type"] != "AuditEvent"} == {
+        tuple(policies)
+    }
