@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from smart_auth.break_glass import open_record
 from smart_auth.model import Client, User
 from tests.access.hospital import FHIR, OPERATOR, observation, opened, patient, ref
 
@@ -202,6 +204,17 @@ async def test_a_patient_without_organization_writes_about_themselves_with_a_nar
     }
     for who in ("pc", ""):
         assert (await houses.send("POST", "Observation", note, houses.as_(who, scope, "pc"))).status_code == 201
+
+
+async def test_an_emergency_opens_nothing_of_another_organization(houses):
+    open_record(houses.auth.store, "d2", "na", "unconscious", "app", int(time.time()), 10)
+    open_record(houses.auth.store, "d2", "pb", "unconscious", "app", int(time.time()), 10)
+    await asyncio.sleep(1.1)  # what the process has looked at a second ago counts
+    for url in ("Patient/na", "Observation/o-na"):
+        assert await status(houses, "d2", url) == 404
+    assert await status(houses, "d2", "Observation/o-pb") == 200
+    note = {"resourceType": "Flag", "status": "active", "code": {"text": "x"}, "subject": ref("Patient/na")}
+    assert (await houses.send("POST", "Flag", note, houses.as_("d2", DOCTOR))).status_code == 403
 
 
 async def test_what_another_organization_has_deleted_is_not_taken_over(houses):
