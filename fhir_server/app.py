@@ -58,7 +58,7 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
     """
     options = settings.rest
     reader = AuditReader(settings.data_dir, settings.store)
-    projected = {AUDIT_EVENT: reader.projected()} if settings.audit.enabled else {}
+    projected = {AUDIT_EVENT: reader.projected()} if settings.recorded else {}
     security = UNGUARDED if settings.auth == "off" else capability_security(settings.public)
     parts = compose(settings.base, settings.base_aliases, options, settings.search, projected, security)
     parts.statement()  # now rather than in the first request: it takes a third of a second

@@ -150,6 +150,11 @@ class Settings(BaseSettings):
         return (self.public_url or f"{self.scheme}://localhost:{self.port}").rstrip("/")
 
     @property
+    def recorded(self) -> bool:
+        """Whether requests go into the audit trail."""
+        return self.auth != "off" if self.audit.enabled is None else self.audit.enabled
+
+    @property
     def scheme(self) -> str:
         """What the server itself speaks: http or https."""
         return "https" if self.tls_cert else "http"

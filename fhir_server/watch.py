@@ -6,7 +6,7 @@ Everything is made before the fork and begins in the serving process, with the s
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def compose_watch(settings: Settings, parts: Composed, board: Board, prefix: str
 
     observer = Observer(recorder, log, prefix=prefix, code_of=code_of, slow=settings.observability.slow, words=words)
     trail = Trail(
-        settings.audit,
+        replace(settings.audit, enabled=settings.recorded),
         settings.data_dir / FOLDER,
         prefix=prefix,
         code_of=code_of,

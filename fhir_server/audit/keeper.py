@@ -3,6 +3,7 @@
 Pruning removes the oldest records and leaves a checkpoint: number, hash and time of the last that is gone, signed. The chain of what is left goes on from it.
 """
 
+import os
 import sqlite3
 import threading
 import time
@@ -23,6 +24,7 @@ from fhir_server.storage.sqlite.connection import SqliteOptions, connect
 from resources.errors import FhirError
 from search.extract import Extractor
 
+_NICE = 10
 FOLD_EVERY = 1.0
 PRUNE_EVERY = 3600.0
 _DAY = 86_400_000_000
@@ -76,7 +78,7 @@ def extractor_for(settings: Settings) -> Extractor:
 @contextmanager
 def keeping(settings: Settings) -> Iterator[None]:
     """Keep the ledger up to date meanwhile."""
-    if not settings.audit.enabled:
+    if not settings.recorded:
         yield
         return
     over = threading.Event()
@@ -90,6 +92,7 @@ def keeping(settings: Settings) -> Iterator[None]:
 
 
 def _keep(settings: Settings, over: threading.Event) -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)  # answers come first
     pruned = float("-inf")
     extractor = cache(partial(extractor_for, settings))
     while not over.wait(FOLD_EVERY):

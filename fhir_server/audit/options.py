@@ -8,8 +8,8 @@ from pydantic import Field
 
 @dataclass(frozen=True, slots=True)
 class AuditOptions:
-    """`enabled`: whether requests are recorded; `keep_days`: how long records are kept, 0 for ever; `journal_mib`: size of one journal."""
+    """`enabled`: whether requests are recorded (None: with access control, since without it nobody is known); `keep_days`: how long records are kept, 0 for ever; `journal_mib`: size of one journal."""
 
-    enabled: bool = True
+    enabled: bool | None = None
     keep_days: Annotated[int, Field(ge=0)] = 2192
     journal_mib: Annotated[float, Field(gt=0)] = 16.0

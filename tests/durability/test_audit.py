@@ -12,6 +12,8 @@ import pytest
 
 from tests.servers import CLEAN, FHIR, PRODUCT, Server
 
+RECORDED = {"FHIR_AUDIT__ENABLED": "true"}
+
 pytestmark = pytest.mark.serial
 CLIENTS = 4
 
@@ -60,7 +62,7 @@ def trail_of(folder):
 def test_nothing_that_was_answered_or_written_is_missing_after_a_kill(tmp_path, seed):
     random = Random(seed)
     folder = tmp_path / "data"
-    server = Server(folder, workers=2, environment={"FHIR_AUDIT__JOURNAL_MIB": "0.02"})
+    server = Server(folder, workers=2, environment={**RECORDED, "FHIR_AUDIT__JOURNAL_MIB": "0.02"})
     answered = {}
     for turn in range(2):
         server.start()
@@ -97,7 +99,7 @@ def test_nothing_that_was_answered_or_written_is_missing_after_a_kill(tmp_path, 
 
 def test_a_running_server_folds_its_journals_and_removes_those_of_former_processes(tmp_path):
     folder = tmp_path / "data"
-    server = Server(folder)
+    server = Server(folder, environment=RECORDED)
     with server, server.client() as client:
         client.get("Patient/1")
     with server, server.client() as client:

@@ -63,7 +63,7 @@ async def put(client, resource):
 @asynccontextmanager
 async def hospital(folder, **settings):
     """A server with two patients, p and q, and an observation of each."""
-    async with running(folder, **settings) as client:
+    async with running(folder, **{"audit": AuditOptions(enabled=True), **settings}) as client:
         client.folder = folder
         for name in ("p", "q"):
             await put(client, patient(name))

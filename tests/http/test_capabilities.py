@@ -2,10 +2,12 @@
 
 import pytest
 
+from fhir_server.audit.options import AuditOptions
 from fhir_server.http.table import ROUTES
 from fhir_server.interactions.patch import UNPATCHABLE
 from fhir_server.operations import OPERATIONS
 from resources.definitions import load
+from tests.http.application import running
 from tests.http.conftest import BASE
 
 pytestmark = pytest.mark.anyio
@@ -48,9 +50,6 @@ async def test_every_resource_type_is_listed_with_the_interactions_of_the_table(
     system = {row["code"] for row in rest["interaction"]}
     assert system == {"transaction", "batch", "history-system", "search-system"}
     for row in rest["resource"]:
-        if row["type"] == "AuditEvent":  # made by the server: nobody writes one
-            assert [item["code"] for item in row["interaction"]] == ["search-type", "read"]
-            continue
         left_out = {"patch"} if row["type"] in UNPATCHABLE else set()
         assert {item["code"] for item in row["interaction"]} == codes - system - left_out
 
@@ -99,3 +98,11 @@ async def test_every_listed_parameter_of_all_types_is_answered(client, statement
         if value is not None:
             answer = await client.get("", params={"_type": "Patient,Group", parameter["name"]: value})
             assert answer.status_code == 200, (parameter, answer.text)
+
+
+async def test_the_audit_events_of_a_server_that_records_are_its_own(tmp_path):
+    async with running(tmp_path, audit=AuditOptions(enabled=True)) as client:
+        (rest,) = (await client.get("metadata")).json()["rest"]
+    (row,) = [row for row in rest["resource"] if row["type"] == "AuditEvent"]
+    assert [item["code"] for item in row["interaction"]] == ["search-type", "read"]
+    assert row["conditionalCreate"] is False
