@@ -4,8 +4,9 @@ The application is FastAPI's; the FHIR API is one ASGI endpoint inside it. The s
 the serving process, after any fork) and closed when it ends.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -33,7 +34,6 @@ from fhir_server.openapi.routes import openapi_routes
 from fhir_server.settings import Settings
 from fhir_server.watch import compose_watch, watching
 from smart_auth.oauth import OPEN
-from smart_auth.oauth.discovery import capability_security
 
 PREFIX = "/fhir"
 
@@ -59,7 +59,11 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
     options = settings.rest
     reader = AuditReader(settings.data_dir, settings.store)
     projected = {AUDIT_EVENT: reader.projected()} if settings.recorded else {}
-    security = UNGUARDED if settings.auth == "off" else capability_security(settings.public)
+    security: Mapping[str, Any] = UNGUARDED
+    if settings.auth != "off":
+        from smart_auth.oauth.discovery import capability_security  # noqa: PLC0415  (Authlib takes a third of a second)
+
+        security = capability_security(settings.public)
     parts = compose(settings.base, settings.base_aliases, options, settings.search, projected, security)
     parts.statement()  # now rather than in the first request: it takes a third of a second
     watch = compose_watch(settings, parts, board or Board(("worker-1",)), PREFIX)

@@ -35,8 +35,7 @@ from fhir_server.interactions.options import RestOptions
 from fhir_server.observability.options import ObservabilityOptions, OtelOptions
 from fhir_server.storage.sqlite.connection import SqliteOptions
 from search.limits import SearchLimits
-from smart_auth.keys import LONGEST
-from smart_auth.options import SmartOptions
+from smart_auth.options import LONGEST_TOKEN, SmartOptions
 
 _SMART = SmartOptions()
 PREFIX = "FHIR_"
@@ -91,10 +90,10 @@ class Settings(BaseSettings):
         "required"
     )
     auth_access_token_seconds: Annotated[
-        int, Field(ge=60, le=LONGEST, description="life of a person's access token")
+        int, Field(ge=60, le=LONGEST_TOKEN, description="life of a person's access token")
     ] = _SMART.access_seconds
     auth_backend_token_seconds: Annotated[
-        int, Field(ge=1, le=LONGEST, description="life of a backend service's access token")
+        int, Field(ge=1, le=LONGEST_TOKEN, description="life of a backend service's access token")
     ] = _SMART.backend_seconds
     auth_refresh_days: Annotated[
         int, Field(ge=1, le=3650, description="days for which an offline refresh token lasts after its last use")
@@ -103,10 +102,10 @@ class Settings(BaseSettings):
         int, Field(ge=1, le=1000, description="failed logins in a row before one has to wait")
     ] = _SMART.login_limit
     auth_idle_seconds: Annotated[
-        int, Field(ge=60, le=LONGEST, description="a session ends after so long without a request")
+        int, Field(ge=60, le=LONGEST_TOKEN, description="a session ends after so long without a request")
     ] = _SMART.idle_seconds
     auth_session_seconds: Annotated[
-        int, Field(ge=60, le=LONGEST, description="a session ends so long after the login")
+        int, Field(ge=60, le=LONGEST_TOKEN, description="a session ends so long after the login")
     ] = _SMART.session_seconds
     auth_password_length: Annotated[int, Field(ge=8, le=64, description="characters that a password must have")] = (
         _SMART.password_length

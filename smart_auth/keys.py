@@ -16,13 +16,14 @@ from dataclasses import replace
 from typing import Any, Final, Literal
 
 from smart_auth.model import Key
+from smart_auth.options import LONGEST_TOKEN
 from smart_auth.ports import AuthStore
 
 KeyUse = Literal["access", "id"]
 
 USES: Final[tuple[KeyUse, ...]] = ("access", "id")
 ALGORITHMS: Final[Mapping[str, str]] = {"access": "ES256", "id": "RS256"}
-LONGEST: Final = 31 * 86400
+LONGEST: Final = LONGEST_TOKEN
 """Seconds that any signed token may live."""
 _RSA_BITS: Final = 2048
 _PUBLIC: Final = frozenset(

@@ -1,6 +1,10 @@
 """Options of authorization; the server's settings make them of `auth_...` (`FHIR_AUTH_LOGIN_LIMIT=5`)."""
 
 from dataclasses import dataclass
+from typing import Final
+
+LONGEST_TOKEN: Final = 31 * 86400
+"""Seconds that no access token outlives."""
 
 
 @dataclass(frozen=True, slots=True)
