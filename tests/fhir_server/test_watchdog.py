@@ -110,13 +110,15 @@ sys.exit(run_family([Child("worker-1", hanging)], listen("127.0.0.1", 0), Settin
 def test_a_loop_that_hangs_is_ended_with_its_place_in_the_log_and_started_again(tmp_path):
     path = tmp_path / "log"
     with path.open("w") as log:
-        process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.DEVNULL, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM], stdout=subprocess.DEVNULL, stderr=log, start_new_session=True
+        )
     try:
         end = time.monotonic() + 20
         while path.read_text().count("pid ") < 2 and time.monotonic() < end:
             time.sleep(0.1)
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # the child hangs again: nothing else ends it
         process.wait()
     text = path.read_text()
     assert text.count("pid ") >= 2, text
