@@ -13,6 +13,8 @@ from resources.json_format import Number
 
 DEFINITIONS = load()
 RESOURCES = tuple(sorted(DEFINITIONS.resource_types))
+SENT = tuple(kind for kind in RESOURCES if kind != "AuditEvent")
+"""What clients write: audit events are the server's own where it records."""
 
 TEXT = st.sampled_from(
     ["x", "Müller", "a  b", 'say "hi"', "back\\slash", "line\nbreak", "漢字 🩺", "tab\there", "</script>", "é" * 30]

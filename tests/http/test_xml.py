@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from resources.json_format import encode as to_json
 from resources.xml_format import decode, encode
 from tests.http.conftest import FHIR, made, serving
-from tests.strategies import RESOURCES, resources
+from tests.strategies import SENT, resources
 
 pytestmark = pytest.mark.anyio
 
@@ -315,9 +315,6 @@ async def test_large_bundles_leave_the_loop_to_others(client, patient, monkeypat
     found = read(await client.get("Patient?family=Xmlmany&_count=1000", headers=XML))
     assert len(found["entry"]) == 1000
     assert pauses > 3
-
-
-SENT = [kind for kind in RESOURCES if kind != "AuditEvent"]  # which the server makes itself
 
 
 def test_resources_of_every_type_come_back_in_xml_as_they_were_sent(tmp_path_factory, rounds):
