@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import faulthandler
-import gc
 import os
 import signal
 import socket
@@ -26,8 +25,6 @@ from fhir_server.tls import TlsFault, server_context
 from resources.errors import FhirError
 
 KEEP_ALIVE = 75
-GC_THRESHOLDS = (100_000, 50, 100)
-"""Decoding a Bundle makes 100,000s of containers at once: at the default 700 the collector costs more than the decoder."""
 
 
 class _Server(uvicorn.Server):
@@ -120,7 +117,6 @@ def serve_application(app: ASGIApp, listener: socket.socket, settings: Settings)
     )
 
     def work(ready: Callable[[], None], lifeline: int) -> None:
-        gc.set_threshold(*GC_THRESHOLDS)
         faulthandler.enable()
         server = _Server(config, ready, lifeline)
         server.run(sockets=[listener])

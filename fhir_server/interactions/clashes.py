@@ -6,7 +6,7 @@ satisfies the criteria of a conditional create, update or patch: a search afterw
 Specification: https://hl7.org/fhir/R4/http.html#trules
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Final
 
 from fhir_server.interactions.aims import Aim
@@ -24,7 +24,7 @@ _MOST: Final = 200_000
 def require_distinct(aims: Sequence[Aim]) -> None:
     """400 when one identity is touched twice, or when two entries would create what the same criteria mean."""
     keys: dict[tuple[str, str], Aim] = {}
-    conditions: dict[str, Aim] = {}
+    conditions: dict[Hashable, Aim] = {}
     for aim in aims:
         for key in aim.keys:
             before = keys.setdefault(key, aim)

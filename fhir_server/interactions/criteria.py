@@ -6,10 +6,9 @@ condition, no parameter that shapes a result, and nothing in it is ignored.
 Specification: https://hl7.org/fhir/R4/http.html#ccreate, #cond-update, https://hl7.org/fhir/R4/search.html
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC
-from urllib.parse import urlencode
 
 from fhir_server.http.authorization import insufficient
 from fhir_server.http.request import Pairs, query_pairs
@@ -47,10 +46,10 @@ def _refuse_projected(projected: Iterable[str], pairs: Pairs) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """A criterion, ready for the store; `unique` is its canonical text."""
+    """A criterion, ready for the store; `unique` is the same for the same parameters."""
 
     query: Query
-    unique: str
+    unique: Hashable
 
     def guard(self, keys: Iterable[ResourceKey]) -> Guard:
         """That the criterion still matches exactly `keys` when the unit is committed."""
@@ -73,8 +72,7 @@ def criterion(service: Service, kind: str, pairs: Pairs, narrowing: Narrowing, w
     found = parsed(service, kind, pairs, "strict", service.now())
     if isinstance(found.query.where, All):
         raise FhirError(400, "invalid", f"{what} has no criteria")
-    query = rewrite(replace(found.query, sort=(), includes=()), narrowing)
-    return Criterion(query, f"{kind}?{urlencode(sorted(found.used))}")
+    return Criterion(rewrite(found.query, narrowing), (kind, *sorted(found.used)))
 
 
 async def stored_matches(service: Service, found: Criterion, narrowing: Narrowing, limit: int) -> Sequence[Stored]:

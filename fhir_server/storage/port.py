@@ -8,7 +8,7 @@ Rules.
 5. A condition that no longer holds at commit time raises `Conflict` and changes nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -75,11 +75,11 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The query must, inside the commit, match exactly `keys` (in any order). `unique` is the criterion's canonical text."""
+    """The query must, inside the commit, match exactly `keys` (in any order). `unique` is the same for the same criterion."""
 
     query: Query
     keys: frozenset[ResourceKey]
-    unique: str
+    unique: Hashable
 
 
 @dataclass(frozen=True, slots=True)

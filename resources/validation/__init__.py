@@ -37,11 +37,16 @@ class Validator:
         if kind is not None and named is not None and named != kind:
             return issues_of(kind, [Fault(".resourceType", "value", f"must be {kind}")])
         tasks: list[tuple[Invariant, Any, Scope]] = []
+        try:
+            return issues_of(_root(named), self._faults(resource, tasks))
+        finally:
+            tasks.clear()  # each knows its scope, which knows the tasks: a cycle would wait for the garbage collector
+
+    def _faults(self, resource: Resource, tasks: "list[tuple[Invariant, Any, Scope]]") -> list[Fault]:
         faults = self._walker.whole(resource, Scope(resource, resource, tasks))
         if faults is not None and (len(faults) > MOST or any(fault.code not in BUSINESS for fault in faults)):
-            return issues_of(_root(named), faults)
-        broken = _broken(tasks, resource, faults or ()) if tasks else ()
-        return issues_of(_root(named), [*(faults or ()), *broken]) if faults or broken else []
+            return faults
+        return [*(faults or ()), *_broken(tasks, resource, faults or ())]
 
     def links(self, resource: Resource) -> list[Link]:
         """The places of `resource` that hold links, for `resources.references.rewrite`."""

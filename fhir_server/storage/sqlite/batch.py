@@ -2,6 +2,7 @@
 
 Rules. Rows are collected and written sorted, table by table, at the end or before a guard's query has to see them. Versions,
 lastUpdated and row numbers are given here, under the lock of all writers. What a refused unit changed is nothing: no savepoint.
+Statements name their index: the statistics that a connection plans by are those of the moment when it was opened.
 """
 
 import json
@@ -313,7 +314,7 @@ class Batch:
         inside = [
             row
             for rid in rids
-            for row in self._connection.execute("SELECT rid FROM resource WHERE container = ?", (rid,))
+            for row in self._connection.execute("SELECT rid FROM resource INDEXED BY contained WHERE container = ?", (rid,))
         ]
         self._many(f"UPDATE resource SET state = {UNKNOWN}, container = NULL WHERE rid = ?", inside)  # noqa: S608
         return rids + [rid for (rid,) in inside]
@@ -321,10 +322,10 @@ class Batch:
     def _without_old(self, table: str, rows: list[tuple[Any, ...]], indexed: list[int]) -> list[tuple[Any, ...]]:
         """The rows that the table lacks. A resource whose rows there are the same keeps them; those of another are dropped."""
         among = json.dumps(indexed)
-        sql = f"SELECT * FROM {table} WHERE rid IN (SELECT value FROM json_each(?))"  # noqa: S608  (no value in it)
+        sql = f"SELECT * FROM {table} INDEXED BY {table}_rid WHERE rid IN (SELECT value FROM json_each(?))"  # noqa: S608  (no value in it)
         old = set(self._connection.execute(sql, (among,)))
         stale = {row[_RID] for row in old.difference(rows)}
-        self._many(f"DELETE FROM {table} WHERE rid = ?", [(rid,) for rid in stale])  # noqa: S608
+        self._many(f"DELETE FROM {table} INDEXED BY {table}_rid WHERE rid = ?", [(rid,) for rid in stale])  # noqa: S608
         return [row for row in rows if row not in old or row[_RID] in stale]
 
     def _write_resources(self, contained: dict[int, tuple[ResourceKey, int]]) -> None:

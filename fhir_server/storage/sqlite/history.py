@@ -23,6 +23,8 @@ _SUPERSEDED = (
     "coalesce((SELECT n.updated FROM history n WHERE n.rid = r.rid AND n.version = r.version + 1),"
     " (SELECT c.updated FROM resource c WHERE c.rid = r.rid))"
 )
+_BY_ROW = ("NOT INDEXED", "INDEXED BY sqlite_autoindex_history_1")
+"""Of a resource whose row number is known: its row, and its versions by their key."""
 _COLUMNS = "r.type, r.rid, r.version, r.updated, r.method"
 
 
@@ -42,7 +44,8 @@ def history(catalog: Catalog, query: HistoryQuery, narrowing: Narrowing) -> Hist
     scope, (current_index, past_index) = _scope(catalog, query)
     where = scope.also(*_access(catalog, query, narrowing))
     if query.lists:
-        where, current_index, past_index = _listed(catalog, query, narrowing, where), "", ""
+        where = _listed(catalog, query, narrowing, where)
+        current_index, past_index = _BY_ROW
     for condition, bound in (("r.updated >= ?", query.since), ("r.updated <= ?", query.until)):
         if bound is not None:
             where = where.also(condition, bound)
@@ -80,7 +83,7 @@ def _scope(catalog: Catalog, query: HistoryQuery) -> tuple[_Where, tuple[str, st
     if query.id is None:
         indexes = ("INDEXED BY resource_type_updated", "INDEXED BY history_type_updated")
         return _Where("r.type = ?", (catalog.type(query.type),)), indexes
-    return _Where("r.rid = ?", (catalog.rid(ResourceKey(query.type, query.id)),)), ("", "")
+    return _Where("r.rid = ?", (catalog.rid(ResourceKey(query.type, query.id)),)), _BY_ROW
 
 
 def _access(catalog: Catalog, query: HistoryQuery, narrowing: Narrowing) -> tuple[Any, ...]:
