@@ -11,7 +11,12 @@ import pytest
 from tests.http.conftest import FHIR
 
 pytestmark = pytest.mark.anyio
-PATIENT = {"resourceType": "Patient", "id": "g", "identifier": [{"system": "urn:g", "value": "1"}], "name": [{"family": "G"}]}
+PATIENT = {
+    "resourceType": "Patient",
+    "id": "g",
+    "identifier": [{"system": "urn:g", "value": "1"}],
+    "name": [{"family": "G"}],
+}
 OBSERVATION = {
     "resourceType": "Observation",
     "status": "final",

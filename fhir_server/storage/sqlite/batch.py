@@ -314,7 +314,9 @@ class Batch:
         inside = [
             row
             for rid in rids
-            for row in self._connection.execute("SELECT rid FROM resource INDEXED BY contained WHERE container = ?", (rid,))
+            for row in self._connection.execute(
+                "SELECT rid FROM resource INDEXED BY contained WHERE container = ?", (rid,)
+            )
         ]
         self._many(f"UPDATE resource SET state = {UNKNOWN}, container = NULL WHERE rid = ?", inside)  # noqa: S608
         return rids + [rid for (rid,) in inside]
