@@ -5,7 +5,7 @@ Rules.
 2. What may not be seen is answered as what is not known, after the same look-ups: 404, and 204 to a deletion. What may be seen but not written so is 403.
 3. A new resource belongs to the principal's organization; an update takes it from nobody. Only for whom nothing is hidden, and clients on their
    own, does an update create; only for the first, what was deleted.
-4. With enforced references, a reference to what may not be seen is one to what is not there.
+4. With enforced references, a reference to what may not be seen is one to what is not there. What is attached must be seen in any case.
 
 Specification: https://hl7.org/fhir/R4/http.html#upsert, https://hl7.org/fhir/R4/security.html
 """
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from fhir_server.interactions.attachments import attachments, may_attach
 from fhir_server.interactions.prepare import Preparer, released
 from fhir_server.storage.port import Conflict, Delete, Put, ResourceStore, Stored, UnitOfWork, Written
 from resources.errors import FhirError
@@ -105,7 +106,9 @@ class Deciding:
             return await self._creatable(write, "u", made), 0
         if not reached or self.access.redacts(write.key):
             raise forbidden(f"{write.key} may not be changed by you") if shown else _not_known(write.key)
-        if not await may_write(self.access, "u", self.content(current), _after(write, None), self.ask, made):
+        before, after = self.content(current), _after(write, None)
+        permitted = await may_write(self.access, "u", before, after, self.ask, made)
+        if not permitted or not await self._attaches(before, after, made):
             raise forbidden("the change is not among those that you may make")
         return write, current.version
 
@@ -113,9 +116,18 @@ class Deciding:
         whose = self.access.principal.organization
         if whose:
             write = replace(write, organizations=(key_of(whose),))
-        if not await may_write(self.access, letter, None, _after(write, write.organizations), self.ask, made):
+        after = _after(write, write.organizations)
+        permitted = await may_write(self.access, letter, None, after, self.ask, made)
+        if not permitted or not await self._attaches(None, after, made):
             raise forbidden(f"the {write.key.type} is not among those that you may write")
         return write
+
+    async def _attaches(self, before: Content | None, after: Content, made: frozenset[ResourceKey]) -> bool:
+        """Whether what is newly attached may be."""
+        wanted = attachments(after.key, after.entries, self.access) - made
+        if wanted and before is not None:
+            wanted -= attachments(before.key, before.entries, self.access)
+        return not wanted or await may_attach(self.inner, self.access, wanted)
 
     async def _deletable(self, write: Delete, current: Stored | None, *, reached: bool, shown: bool) -> Delete | None:
         if current is None:  # its last version is told to those only for whom nothing is hidden

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from fhir_server.interactions.attachments import BINARY, attached
 from fhir_server.interactions.conditions import RETRIES, contended
 from fhir_server.interactions.deciding import Deciding, forbidden
 from fhir_server.interactions.prepare import Preparer
@@ -36,8 +37,7 @@ from fhir_server.storage.port import (
 )
 from resources.errors import FhirError
 from resources.json_format import decode, encode
-from resources.model import Resource, ResourceKey
-from resources.references import parse
+from resources.model import ResourceKey
 from search.everything import EverythingQuery
 from search.narrowing import EVERYTHING, Narrowing
 from search.query import (
@@ -57,14 +57,11 @@ from search.query import (
     Query,
     Reverse,
     SubsumptionTest,
-    UriTest,
 )
-from search.rewrite import rewrite
 from smart_auth.access.decisions import Access
 from smart_auth.access.redaction import PUBLIC, redacted
 from smart_auth.access.writes import satisfies
 
-_BINARY: Final = "Binary"
 _COUNTED: Final = 1000
 """The longest history whose total is counted by looking at each version."""
 _TERMS: Final[dict[type, str]] = {MemberTest: "ValueSet", SubsumptionTest: "CodeSystem"}
@@ -94,22 +91,7 @@ class GuardedStore:
         found = await self.inner.read(key, narrowing)
         if found is not None:
             return self._shown(found, narrowing)
-        return await self._attached(key, narrowing) if key.type == _BINARY else None
-
-    async def _attached(self, key: ResourceKey, narrowing: Narrowing) -> Stored | None:
-        """A Binary that is attached to a DocumentReference which may be read, unless its security context may not."""
-        location = self.access.rules.registry.find("DocumentReference", "location")
-        if location is None or isinstance(narrowing.of(_BINARY), Nothing):
-            return None
-        urls = (str(key), *(f"{base}/{key}" for base in self.access.rules.context(0).own_bases))
-        wanted = Or(tuple(Match(location, UriTest("exact", url)) for url in urls))
-        if not await self.inner.keys(rewrite(Query("DocumentReference", wanted, count=1), narrowing), narrowing, 1):
-            return None
-        stored = await self.inner.read(key, EVERYTHING)
-        if stored is None or stored.deleted:
-            return None
-        context = _context(decode(stored.body))
-        return stored if context is None or await self.inner.read(context, narrowing) is not None else None
+        return await attached(self.inner, self.access, key, narrowing) if key.type == BINARY else None
 
     async def read_version(self, key: ResourceKey, version: int, narrowing: Narrowing) -> Stored | None:
         """See the port."""
@@ -293,12 +275,6 @@ def _owner(node: Node) -> ResourceKey | None:
         case And(parts):
             return next((found for part in parts if (found := _owner(part)) is not None), None)
     return None
-
-
-def _context(binary: Resource) -> ResourceKey | None:
-    """What the Binary's securityContext refers to."""
-    reference = binary.get("securityContext", {}).get("reference")
-    return None if reference is None else parse(reference, ()).key
 
 
 def _asked(node: Node, kind: str) -> list[tuple[str, str, object]]:
