@@ -20,7 +20,8 @@ from typing import Any
 
 import structlog
 
-from fhir_server.audit.record import GENESIS, Kind, Record, chained, encode
+from fhir_server.audit.line import part
+from fhir_server.audit.record import GENESIS, Kind, chained
 
 SYNC_EVERY = 0.5
 """Seconds between two looks of the thread."""
@@ -59,11 +60,16 @@ class Journal:
 
     def append(self, kind: Kind, *fields: Any) -> str:
         """Write a record: the fields of `Record` from `time` on. Gives its place, `<journal>.<number>`; raises OSError."""
+        return self.write(part(kind, *fields))
+
+    def write(self, members: str) -> str:
+        """Write a record whose fields from `kind` on are encoded already (`line.part`). As `append`."""
         if self._next is not None and self._file.size > self._limit:
             self._former.append(self._file)
             self._file, self._next = self._next, None
         file = self._file
-        body = encode(Record(file.number, file.count + 1, kind, *fields))
+        place = file.count + 1
+        body = f"[{file.number},{place},{members}]".encode()
         link = chained(file.hash, body)
         line = b"%b %b\n" % (link, body)
         written = os.write(file.descriptor, line)
@@ -71,9 +77,9 @@ class Journal:
             os.ftruncate(file.descriptor, file.size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         file.size += written
-        file.count += 1
+        file.count = place
         file.hash = link
-        return f"{file.number}.{file.count}"
+        return f"{file.number}.{place}"
 
     def close(self) -> None:
         """Bring everything to the disk and end."""

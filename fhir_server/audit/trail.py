@@ -13,17 +13,18 @@ Rules.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fhir_server.audit import line
 from fhir_server.audit.journal import Journal
 from fhir_server.audit.ledger import register_journal
 from fhir_server.audit.options import AuditOptions
+from fhir_server.audit.record import Kind
 from fhir_server.http.middleware import send_error
 from fhir_server.http.observer import METHODS, pairs_of, type_of
 from fhir_server.http.request import FhirRequest
@@ -71,6 +72,7 @@ class Trail:
         self._code_of = code_of
         self._address = address
         self._words = words
+        self._people = line.People()
         self._journal: Journal | None = None
 
     def open(self) -> None:
@@ -105,36 +107,24 @@ class Trail:
         if self._journal is not None and _worth(scope, status):
             self._append("request", scope, status)
 
-    def _append(self, kind: Any, scope: Scope, status: int) -> str:
+    def _append(self, kind: Kind, scope: Scope, status: int) -> str:
         assert self._journal is not None
         shape: str = scope.get("route_shape", "")
         method: str = scope["method"]
         principal = scope.get("principal")
-        told: Mapping[str, str] = scope.get("audit", _NOBODY)
+        said: Mapping[str, str] = scope.get("audit", _NOBODY)
         pairs = pairs_of(scope)
-        return self._journal.append(
-            kind,
-            time.time_ns() // 1000,
-            scope["request_id"],
-            method if method in METHODS else "?",
-            shape,
-            shape.rpartition("/")[2] if shape.startswith(PAGES) else self._code_of(shape, method),
-            type_of(shape, scope),
-            status,
-            principal.user if principal else told.get("user", ""),
-            principal.fhir_user if principal else "",
-            principal.roles if principal else (),
-            principal.organization if principal else "",
-            principal.client if principal else told.get("client", ""),
-            principal.grant if principal else told.get("grant", ""),
-            principal.patient if principal else "",
-            self._address(scope),
-            scope.get("purpose", ""),
-            tuple(dict.fromkeys(_keys(scope, shape, pairs))),
-            tuple(shape_of(pairs, self._words())) if pairs else (),
-            scope.get("begun", "") if status else "",
-            told.get("note", ""),
-            _broken(scope),
+        code = shape.rpartition("/")[2] if shape.startswith(PAGES) else self._code_of(shape, method)
+        exchange = line.exchange(method if method in METHODS else "?", shape, code, type_of(shape, scope))
+        who = line.told(said) if principal is None else self._people.of(principal)
+        keys = line.part(list(dict.fromkeys(_keys(scope, shape, pairs, said))))
+        names = line.part(shape_of(pairs, self._words())) if pairs else line.NONE
+        begun = scope.get("begun", "") if status else ""
+        # by hand: a request's own id was checked to need no escape, and all else is encoded
+        return self._journal.write(
+            f'"{kind}",{time.time_ns() // 1000},"{scope["request_id"]}",{exchange},{status},{who},'
+            f'{line.text(self._address(scope))},{line.text(scope.get("purpose", ""))},{keys},{names},"{begun}",'
+            f"{line.text(said.get('note', ''))},{_broken(scope)}"
         )
 
 
@@ -145,29 +135,31 @@ def _worth(scope: Scope, status: int) -> bool:
     return scope.get("route_shape") != "/metadata"
 
 
-def _broken(scope: Scope) -> tuple[str, ...]:
+def _broken(scope: Scope) -> str:
     request = scope.get("fhir_request")
-    if not isinstance(request, FhirRequest) or request.access is None:
-        return ()
-    return tuple(sorted(request.access.facts.broken.ids))
+    if not isinstance(request, FhirRequest) or request.access is None or not request.access.facts.broken.ids:
+        return line.NONE
+    return line.part(sorted(request.access.facts.broken.ids))
 
 
-def _keys(scope: Scope, shape: str, pairs: list[tuple[str, str]]) -> Iterator[str]:
+def _keys(scope: Scope, shape: str, pairs: Sequence[tuple[str, str]], said: Mapping[str, str]) -> list[str]:
     """What was asked for by id, and what was shown or written."""
+    found = []
     if shape.startswith("/{type}/{id}"):
         kind, name = scope["segments"][:2]
         if is_id(name):
-            yield f"{kind}/{name}"
+            found.append(f"{kind}/{name}")
     for name, value in pairs:
         if name in _SUBJECTS and is_id(bare := value.removeprefix("Patient/")):
-            yield f"Patient/{bare}"
-    yield from scope.get("audit", _NOBODY).get("keys", "").split()
+            found.append(f"Patient/{bare}")
+    if "keys" in said:
+        found += said["keys"].split()
     response = scope.get("fhir_response")
     if isinstance(response, FhirResponse):
         if response.about is not None:
-            yield str(response.about.key)
-        for key in response.shown:
-            yield str(key)
+            found.append(str(response.about.key))
+        found += [f"{kind}/{name}" for kind, name in response.shown]
+    return found
 
 
 @asynccontextmanager

@@ -105,6 +105,6 @@ def pairs_of(scope: Scope) -> list[tuple[str, str]]:
     if not isinstance(request, FhirRequest):
         return []
     pairs = list(request.query)
-    if isinstance(request.payload, bytes) and is_form(request.headers.get("content-type")):
+    if request.payload and isinstance(request.payload, bytes) and is_form(request.headers.get("content-type")):
         pairs += parse_qsl(request.payload.decode("ascii", "replace"), keep_blank_values=True, errors="replace")
     return pairs

@@ -36,6 +36,8 @@ def shape_of(pairs: Iterable[tuple[str, str]], words: Collection[str]) -> list[s
 
 
 def _known(text: str, words: Collection[str]) -> str:
+    if text in words:  # most are a single word
+        return text
     parts = []
     for mark, word in re.findall(r"([:.,]|^)(-?[^:.,]*)", text):
         bare = word.removeprefix("-")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from fhir_server.audit import journal as journals
+from fhir_server.audit import line
 from fhir_server.audit.fold import fold, remove_ended
 from fhir_server.audit.journal import Journal, journal_path
 from fhir_server.audit.keeper import extractor_for, fold_now, prune
@@ -20,6 +21,7 @@ from fhir_server.audit.record import Record, chained, decode, encode
 from fhir_server.audit.verify import head, verify
 from fhir_server.cli import app
 from fhir_server.storage.sqlite.connection import SqliteOptions, connect
+from smart_auth.model import Principal
 
 NAMES = Record.__struct_fields__[3:]
 DAY = 86_400_000_000
@@ -59,6 +61,48 @@ def folded(folder):
 def faults(folder, expected=None):
     with opened(folder, read_only=True) as connection:
         return [fault.rule for fault in verify(connection, folder, expected)]
+
+
+# ---- lines
+
+
+@given(st.lists(st.text(), min_size=4, max_size=4), st.lists(st.text()), st.integers(0, 1 << 60))
+def test_a_line_put_together_of_parts_is_the_record_encoded(words, keys, time):
+    user, client, address, note = words
+    principal = Principal("g", client, "", user=user, roles=("doctor", note), grant="g", patient="p")
+    parts = (
+        line.exchange("GET", "/{type}/{id}", "read", "Patient"),
+        "200",
+        line.People().of(principal),
+        line.text(address),
+        line.text(""),
+        line.part(keys),
+        line.NONE,
+        line.text(""),
+        line.text(note),
+        line.NONE,
+    )
+    made = decode(f'[1,2,"request",{time},"r",{",".join(parts)}]'.encode())
+    assert made == Record(
+        1, 2, "request", time, "r", "GET", "/{type}/{id}", "read", "Patient", 200, user, "", ("doctor", note), "", client, "g", "p",
+        address, keys=tuple(keys), note=note,
+    )  # fmt: skip
+
+
+def test_a_user_whose_roles_have_changed_is_told_with_the_new_ones():
+    people = line.People()
+    nurse = Principal("g", "app", "", user="jane", roles=("nurse",))
+    doctor = Principal("g", "app", "", user="jane", roles=("doctor",))
+    assert [people.of(one) for one in (nurse, doctor, nurse)] == [
+        line.part("jane", "", (role,), "", "app", "", "") for role in ("nurse", "doctor", "nurse")
+    ]
+
+
+def test_more_people_than_are_kept_are_all_told(monkeypatch):
+    monkeypatch.setattr(line, "_KEPT", 2)
+    people = line.People()
+    for number in range(10):
+        assert people.of(Principal("g", "app", "", user=f"u{number}")).startswith(f'"u{number}"')
 
 
 def change(folder, sql, *values):
