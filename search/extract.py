@@ -56,6 +56,16 @@ class Extractor:
         self._plans: dict[str, _Plan] = {}
         self._epoch = registry.epoch
 
+    @property
+    def epoch(self) -> int:
+        """The epoch of the custom search parameters by which entries are made."""
+        return self._registry.epoch
+
+    @property
+    def registry(self) -> Registry:
+        """The search parameters by which entries are made."""
+        return self._registry
+
     def fork(self, registry: Registry) -> "Extractor":
         """An extractor of the same settings for a registry that was forked from this one's."""
         other = Extractor(self._definitions, registry, self._making.own_bases, self._making.zone)

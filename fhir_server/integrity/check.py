@@ -24,6 +24,7 @@ from fhir_server.integrity.expected import (
     expected,
     rows_between,
     rows_of,
+    unnamed,
 )
 from fhir_server.integrity.versions import Current, Fault, Past, history_faults, read_body, state_faults
 from fhir_server.interactions.prepare import released
@@ -44,6 +45,7 @@ RULES: Final[Mapping[str, str]] = {
     "entry-missing": "every value of a searched element has its row",
     "entry-extra": "every row has its value in the resource",
     "entry-mark": "the smallest and largest rows of a parameter are marked",
+    "prints": "the prints of a resource name every table in which it has rows",
     "entry-orphan": "only live resources and what they contain have rows",
     "contained": "the contained resources of a body are known, and no others",
     "compartment": "a resource is in the compartments that its references say",
@@ -61,6 +63,9 @@ RULES: Final[Mapping[str, str]] = {
     "body-version": "a body has the version of its row",
     "body-time": "a body has the time of its row",
 }
+
+
+_CURRENT: Final = f"SELECT {', '.join(Current._fields)} FROM resource WHERE rid > ? AND rid <= ? ORDER BY rid"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +158,7 @@ class _Check:
             Past._make, execute("SELECT * FROM history WHERE rid > ? AND rid <= ? ORDER BY rid, version", bounds)
         ):
             past[old.rid].append(old)
-        for row in map(
-            Current._make, execute("SELECT * FROM resource WHERE rid > ? AND rid <= ? ORDER BY rid", bounds)
-        ):
+        for row in map(Current._make, execute(_CURRENT, bounds)):
             yield from self.told(self.resource(row, rows.pop(row.rid, {}), past.pop(row.rid, [])), self.name(row))
         for rid in rows:
             yield from self.told([("entry-orphan", "rows of a resource that does not exist")], f"row {rid}")
@@ -214,6 +217,8 @@ class _Check:
         actual = {table: set(found) for table, found in rows.items()}
         for table, found in rows_of(self.connection, inside).items():
             actual.setdefault(table, set()).update(found)
+        if missing := unnamed(row.prints, actual):
+            yield "prints", f"they name no rows in {', '.join(sorted(missing))}"
         yield from self.compared(wanted, actual)
 
     def compared(self, wanted: Expected, actual: RowSets) -> Iterator[Fault]:

@@ -15,6 +15,7 @@ from fhir_server.storage.sqlite.rows import Allot, Rows, add_rows
 from resources.model import ResourceKey
 from search.dialects.sqlite.layout import INDEX_TABLES, TABLES
 from search.entries import Entries
+from search.prints import kinds_of
 
 MADE_TABLES: Final = (*INDEX_TABLES, "compartment")
 """The tables whose rows are made from the resource alone."""
@@ -97,6 +98,11 @@ def rows_of(connection: sqlite3.Connection, rids: Iterable[int]) -> RowSets:
         for table in MADE_TABLES:
             found[table].update(connection.execute(_OF[table], (rid,)))
     return found
+
+
+def unnamed(prints: bytes, rows: RowSets) -> frozenset[str]:
+    """The tables with rows of a resource that its prints do not name: an update would not remove these."""
+    return frozenset(table for table, found in rows.items() if found) - kinds_of(prints) if prints else frozenset()
 
 
 def contained_in(connection: sqlite3.Connection, rid: int) -> frozenset[int]:

@@ -35,6 +35,7 @@ class Current(NamedTuple):
     released: int
     container: int | None
     body: bytes
+    prints: bytes
 
 
 class Past(NamedTuple):

@@ -14,6 +14,7 @@ from resources.json_format import template
 from resources.model import Resource, ResourceKey
 from resources.validation import Validator, raise_for
 from search.extract import Extractor
+from search.prints import prints_of
 from smart_auth.access.consents import ConsentFault, counts, provision_of
 
 _HIDDEN = frozenset({"registered", "preliminary", "draft", "entered-in-error"})
@@ -72,15 +73,17 @@ def put(
 ) -> Put:
     """The write of a checked resource as `key`. Its own id, versionId and lastUpdated do not count. `fresh`: the key is a new one of the server."""
     preparer.refresh()
+    entries = preparer.extractor.extract(resource, key)
     return Put(
         key,
         template(resource, key),
-        preparer.extractor.extract(resource, key),
+        entries,
         method,
         expected,
         preparer.organizations,
         released(resource),
         fresh,
+        prints_of(entries, preparer.extractor.epoch),
     )
 
 

@@ -31,6 +31,7 @@ from fhir_server.integrity.expected import (
     contained_in,
     expected,
     rows_of,
+    unnamed,
 )
 from fhir_server.interactions.prepare import released
 from fhir_server.jobs.port import Handler, Interrupted, Job, Payload, waiting
@@ -134,9 +135,10 @@ class _Seen(NamedTuple):
     state: int
     released: int
     body: bytes
+    prints: bytes
 
 
-_COLUMNS: Final = "rid, type, id, version, state, released, body"
+_COLUMNS: Final = "rid, type, id, version, state, released, body, prints"
 _DELETES: Final = {
     table: f"DELETE FROM {table} WHERE {' AND '.join(f'{column} = ?' for column in columns)}"  # noqa: S608  (no value in it)
     for table, columns in KEY_COLUMNS.items()
@@ -191,7 +193,7 @@ class _Run:
         for table in MADE_TABLES:
             sql = f"SELECT DISTINCT rid FROM {table} INDEXED BY {table}_rid WHERE rid > ? AND rid <= ?"  # noqa: S608
             found.update(row[0] for row in self.connection.execute(sql, (low, high)))
-        return [_Seen(rid, 0, "", 0, UNKNOWN, 1, b"") for rid in sorted(found - known)]
+        return [_Seen(rid, 0, "", 0, UNKNOWN, 1, b"", b"") for rid in sorted(found - known)]
 
     def differs(self, one: _Seen) -> bool:
         """Whether anything of it has to be written."""
@@ -205,8 +207,14 @@ class _Run:
         inside = contained_in(self.connection, one.rid)
         if inside != set(wanted.contained.values()) or one.state == CONTAINED:
             return True
-        missing, extra = self.difference(wanted, rows_of(self.connection, {one.rid, *inside}))
-        return any(missing.values()) or any(extra.values()) or self.released_differs(one)
+        actual = rows_of(self.connection, {one.rid, *inside})
+        missing, extra = self.difference(wanted, actual)
+        return (
+            any(missing.values())
+            or any(extra.values())
+            or bool(unnamed(one.prints, actual))
+            or self.released_differs(one)
+        )
 
     def is_contained(self, one: _Seen) -> bool:
         """Whether its container is there, which accounts for its rows."""
@@ -292,6 +300,7 @@ class _Run:
         gone = [(rid,) for rid in inside.difference(wanted.contained.values())]
         gone += [(one.rid,)] if one.state == CONTAINED else []
         execute(f"UPDATE resource SET state = {UNKNOWN}, container = NULL WHERE rid = ?", gone)  # noqa: S608
+        execute("UPDATE resource SET prints = x'' WHERE rid = ?", [(one.rid,)])  # what they named is not what is there
         if self.released_differs(one):
             execute("UPDATE resource SET released = ? WHERE rid = ?", [(released(decode(one.body)), one.rid)])
         return True

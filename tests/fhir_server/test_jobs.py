@@ -98,6 +98,6 @@ def test_statistics_are_made_when_the_store_has_grown(queue, opened):
     queue.add("s", waiting("statistics", {}, 0, every=1))
     handler = statistics_handler(*opened)
     assert handler(queue.claim(frozenset({"statistics"}), 0), lambda: False) == {}
-    connection.execute("INSERT INTO resource VALUES (7, 1, 'a', 1, 1, 1, 0, 1, NULL, x'')")
+    connection.execute("INSERT INTO resource VALUES (7, 1, 'a', 1, 1, 1, 0, 1, NULL, x'', x'')")
     assert handler(queue.claim(frozenset({"statistics"}), LEASE), lambda: False) == {"rows": 7}
     assert connection.execute("SELECT count(*) FROM sqlite_stat1").fetchone()[0] > 0

@@ -117,6 +117,7 @@ def test_an_update_of_one_value_writes_the_rows_of_that_value_alone(tmp_path, pa
     store = opened(tmp_path / "store.db", parts)
     seen = []
     base = observation(random.Random(3), KEYS[0]) | {"valueQuantity": {"value": 1}, "status": "final"}
+    base.pop("contained", None)
     commit(store, [put(parts.preparer, base, KEYS[0], "PUT")])
     store.writer._connection.set_trace_callback(seen.append)
     commit(store, [put(parts.preparer, {**base, "valueQuantity": {"value": 2}}, KEYS[0], "PUT")])

@@ -132,6 +132,24 @@ async def test_a_changed_expression_waits_again_and_a_description_does_not(tmp_p
         assert await found(client, "Patient?eye-colour=blue") == []
 
 
+@pytest.mark.parametrize("last", ["urn:eyes:green", "urn:eyes:blue"])
+async def test_an_update_replaces_the_rows_that_a_reindex_made(tmp_path, last):
+    def patient(eyes):
+        return {"resourceType": "Patient", "id": "a", "extension": [{"url": EYES, "valueUri": eyes}]}
+
+    async with serving(tmp_path) as client:
+        await put(client, patient("urn:eyes:blue"))
+        await put(client, parameter(type="uri"))
+        await client.post("SearchParameter/eyes/$reindex")
+        assert work(tmp_path)
+        await put(client, {**patient(last), "active": True})
+        assert await found(client, f"Patient?eye-colour={last}") == ["a"]
+        assert len(await found(client, "Patient?eye-colour=urn:eyes:blue,urn:eyes:green")) == 1
+        await client.delete("Patient/a")
+    with closing(connect(tmp_path / DATABASE, SqliteOptions())) as connection:
+        assert connection.execute("SELECT count(*) FROM uri").fetchone() == (1,), "that of the SearchParameter's url"
+
+
 @pytest.mark.parametrize("end", ["retire", "delete"])
 async def test_a_parameter_that_goes_takes_its_rows_along(tmp_path, end):
     async with serving(tmp_path) as client:

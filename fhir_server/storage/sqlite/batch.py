@@ -5,10 +5,9 @@ lastUpdated and row numbers are given here, under the lock of all writers. What 
 Statements name their index: the statistics that a connection plans by are those of the moment when it was opened.
 """
 
-import json
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -23,6 +22,7 @@ from fhir_server.storage.sqlite.rows import Rows, add_rows
 from resources.model import ResourceKey
 from search.dialects.sqlite.layout import CONTAINED, DELETED, LIVE, UNKNOWN, spaced
 from search.entries import Entries
+from search.prints import kinds_of, unchanged, without
 from search.query import And, Match, Node, Query, TokenTest
 
 Method = Literal["POST", "PUT", "PATCH", "DELETE"]
@@ -41,19 +41,22 @@ _STATE: Final = (
     "SELECT (SELECT coalesce(max(rid), 0) + 1 FROM resource),"
     " coalesce((SELECT value FROM meta WHERE key = 'wordings'), 0)"
 )
-_RID: Final = 2
-"""The column of these tables that holds the resource's row number."""
-_CURRENT: Final = "SELECT rid, version, updated, state, method, body FROM resource WHERE type = ? AND id = ?"
+_CURRENT: Final = "SELECT rid, version, updated, state, method, body, prints FROM resource WHERE type = ? AND id = ?"
 _OWNERS: Final = "SELECT r.type, r.id FROM owner o INDEXED BY owner_rid CROSS JOIN resource r WHERE o.rid = ? AND r.rid = o.organization"
-_INSERT_RESOURCE: Final = "INSERT INTO resource VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_UPDATE_RESOURCE: Final = (
-    "UPDATE resource SET version = ?, updated = ?, state = ?, method = ?, released = ?, body = ? WHERE rid = ?"
+_INSERT_RESOURCE: Final = "INSERT INTO resource VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_UPDATE_LIVE: Final = (
+    "UPDATE resource SET version = ?, updated = ?, method = ?, released = ?, body = ?, prints = ? WHERE rid = ?"
 )
+_UPDATE_RESOURCE: Final = _UPDATE_LIVE.replace(" WHERE", ", state = ? WHERE")
+"""Of a resource that is not live before and after: to write the state is to write the index of live ones, even when it stays."""
 
 
 @dataclass(slots=True)
 class _Resource:
-    """A resource of this transaction: as the store has it, then as it will be. `fresh`: not in the table yet."""
+    """A resource of this transaction: as the store has it, then as it will be. `fresh`: not in the table yet.
+
+    `indexed`: it has index rows, of which `prints` and the owners `owned` tell (None: not looked up).
+    """
 
     rid: int
     key: ResourceKey
@@ -64,14 +67,31 @@ class _Resource:
     body: bytes
     fresh: bool
     indexed: bool
+    prints: bytes = b""
+    owned: tuple[ResourceKey, ...] | None = None
     released: bool = True
     entries: Entries | None = None
+    new_prints: bytes = b""
     organizations: tuple[ResourceKey, ...] = ()
 
     @property
     def live(self) -> bool:
         """Whether it is there."""
         return self.state == LIVE
+
+    def kept(self) -> frozenset[str]:
+        """The tables in which its rows stay as they are."""
+        if not self.indexed or self.entries is None:
+            return frozenset()
+        kept = unchanged(self.prints, self.new_prints)
+        return kept | {"owner"} if self.owned and set(self.owned) == set(self.organizations) else kept
+
+    def dropped(self, kept: frozenset[str]) -> Iterable[str]:
+        """The tables in which it has rows that go; more when that is not known."""
+        if not self.indexed:
+            return ()
+        had = kinds_of(self.prints) if self.prints else frozenset(_INSERTS)
+        return (had if self.owned == () else had | {"owner"}) - kept
 
 
 class Batch:
@@ -148,8 +168,10 @@ class Batch:
         if found is None:
             row = self._connection.execute(_CURRENT, (self.type(key.type), key.id)).fetchone()
             if row is not None:
-                rid, version, updated, state, method, body = row
-                found = _Resource(rid, key, version, updated, state, method, body, fresh=False, indexed=state == LIVE)
+                rid, version, updated, state, method, body, prints = row
+                found = _Resource(
+                    rid, key, version, updated, state, method, body, fresh=False, indexed=state == LIVE, prints=prints
+                )
             else:
                 rid = self._numbers.rids.get(key, 0)
                 found = _Resource(
@@ -168,7 +190,8 @@ class Batch:
         owners = (*self._owners(resource), *write.organizations)
         self._supersede(resource, LIVE, write.method)
         resource.body = write.body.body(resource.version, resource.updated)
-        resource.entries, resource.released, resource.organizations = write.entries, write.released, owners
+        resource.entries, resource.new_prints = write.entries, write.prints
+        resource.released, resource.organizations = write.released, owners
         self._codes.update([entry.code for entry in write.entries.tokens])
         if write.key.type == RESOURCE:
             self._parameters_change[write.key.id] = resource.body
@@ -179,14 +202,15 @@ class Batch:
         if not resource.live or resource.entries is not None:
             return resource.organizations
         rows = self._connection.execute(_OWNERS, (resource.rid,)).fetchall()
-        return tuple(ResourceKey(self._catalog.type_name(kind), name) for kind, name in rows)
+        resource.owned = tuple(ResourceKey(self._catalog.type_name(kind), name) for kind, name in rows)
+        return resource.owned
 
     def _delete(self, write: Delete) -> Written:
         resource = self._current(write.key)
         changed = resource.state == LIVE
         if changed:
             self._supersede(resource, DELETED, "DELETE")
-            resource.body, resource.entries, resource.organizations = b"", None, ()
+            resource.body, resource.entries, resource.new_prints, resource.organizations = b"", None, b"", ()
         return Written(write.key, resource.version, resource.updated, created=False, changed=changed, body=b"")
 
     def _supersede(self, resource: _Resource, state: int, method: Method) -> None:
@@ -270,17 +294,21 @@ class Batch:
     def flush(self) -> None:
         """Write everything collected so far."""
         rows: Rows = {table: [] for table in _INSERTS}
+        stale: dict[str, list[tuple[int]]] = {table: [] for table in _INSERTS}
         contained: dict[int, tuple[ResourceKey, int]] = {}
         for resource in self._changed.values():
+            kept = resource.kept()
             if resource.entries is not None:
-                self._collect(rows, contained, resource, resource.entries)
-        indexed = self._with_contained([resource.rid for resource in self._changed.values() if resource.indexed])
+                self._collect(rows, contained, resource, resource.entries, kept)
+            gone = [(rid,) for rid in self._with_contained(resource)] if resource.indexed else []
+            for table in resource.dropped(kept):
+                stale[table] += gone
         self._write_resources(contained)
         self._many("INSERT INTO history VALUES (?, ?, ?, ?, ?, ?, ?)", self._history)
         for table, collected in rows.items():
-            new = self._without_old(table, collected, indexed) if indexed else collected
-            new.sort()
-            self._many(_INSERTS[table], new)
+            self._many(f"DELETE FROM {table} INDEXED BY {table}_rid WHERE rid = ?", stale[table])  # noqa: S608
+            collected.sort()
+            self._many(_INSERTS[table], collected)
         self._words.sort()
         self._many("INSERT INTO wording_word VALUES (?, ?)", self._words)
         self._many("INSERT OR REPLACE INTO follow_up VALUES (?, ?, ?)", self._follow_ups)
@@ -296,43 +324,39 @@ class Batch:
             pending.clear()
 
     def _collect(
-        self, rows: Rows, contained: dict[int, tuple[ResourceKey, int]], resource: _Resource, entries: Entries
+        self,
+        rows: Rows,
+        contained: dict[int, tuple[ResourceKey, int]],
+        resource: _Resource,
+        entries: Entries,
+        kept: frozenset[str],
     ) -> None:
         rid, key = resource.rid, resource.key
         number = self.type(key.type)
-        add_rows(rows, entries, key, rid, self)
-        rows["compartment"] += {(self.known(owner), number, rid) for owner in entries.compartments}
-        rows["owner"] += {(self.known(organization), number, rid) for organization in resource.organizations}
+        add_rows(rows, without(entries, kept) if kept else entries, key, rid, self)
+        if "compartment" not in kept:
+            rows["compartment"] += {(self.known(owner), number, rid) for owner in entries.compartments}
+        if "owner" not in kept:
+            rows["owner"] += {(self.known(organization), number, rid) for organization in resource.organizations}
         for (kind, local), inner in entries.contained.items():
             inside = ResourceKey(kind, f"{key.id}#{local}")
             inside_rid = self.known(inside)
             contained[inside_rid] = (inside, rid)
             add_rows(rows, inner, inside, inside_rid, self, sign=-1)
 
-    def _with_contained(self, rids: list[int]) -> list[int]:
-        """Resources that have index rows and what they contained, which is no more unless it is written again."""
-        inside = [
-            row
-            for rid in rids
-            for row in self._connection.execute(
-                "SELECT rid FROM resource INDEXED BY contained WHERE container = ?", (rid,)
-            )
-        ]
+    def _with_contained(self, resource: _Resource) -> list[int]:
+        """The row numbers of the resource and of what it contained, which is no more unless it is written again."""
+        if resource.prints:
+            return [resource.rid]
+        sql = "SELECT rid FROM resource INDEXED BY contained WHERE container = ?"
+        inside = self._connection.execute(sql, (resource.rid,)).fetchall()
         self._many(f"UPDATE resource SET state = {UNKNOWN}, container = NULL WHERE rid = ?", inside)  # noqa: S608
-        return rids + [rid for (rid,) in inside]
-
-    def _without_old(self, table: str, rows: list[tuple[Any, ...]], indexed: list[int]) -> list[tuple[Any, ...]]:
-        """The rows that the table lacks. A resource whose rows there are the same keeps them; those of another are dropped."""
-        among = json.dumps(indexed)
-        sql = f"SELECT * FROM {table} INDEXED BY {table}_rid WHERE rid IN (SELECT value FROM json_each(?))"  # noqa: S608  (no value in it)
-        old = set(self._connection.execute(sql, (among,)))
-        stale = {row[_RID] for row in old.difference(rows)}
-        self._many(f"DELETE FROM {table} INDEXED BY {table}_rid WHERE rid = ?", [(rid,) for rid in stale])  # noqa: S608
-        return [row for row in rows if row not in old or row[_RID] in stale]
+        return [resource.rid, *(rid for (rid,) in inside)]
 
     def _write_resources(self, contained: dict[int, tuple[ResourceKey, int]]) -> None:
         fresh: list[tuple[Any, ...]] = []
         changed: list[tuple[Any, ...]] = []
+        still_live: list[tuple[Any, ...]] = []
         for resource in self._changed.values():
             r = resource
             if r.fresh:
@@ -348,17 +372,21 @@ class Batch:
                         r.released,
                         None,
                         r.body,
+                        r.new_prints,
                     )
                 )
                 self._stubs.pop(r.rid, None)
+            elif r.indexed and r.live:
+                still_live.append((r.version, r.updated, r.method, r.released, r.body, r.new_prints, r.rid))
             else:
-                changed.append((r.version, r.updated, r.state, r.method, r.released, r.body, r.rid))
+                changed.append((r.version, r.updated, r.method, r.released, r.body, r.new_prints, r.state, r.rid))
         for rid, key in self._stubs.items():
             container = contained.pop(rid, (key, None))[1]
             state = UNKNOWN if container is None else CONTAINED
-            fresh.append((rid, self.type(key.type), key.id, 0, 0, state, 0, 1, container, b""))
+            fresh.append((rid, self.type(key.type), key.id, 0, 0, state, 0, 1, container, b"", b""))
         fresh.sort()
         self._many(_INSERT_RESOURCE, fresh)
+        self._many(_UPDATE_LIVE, still_live)
         self._many(_UPDATE_RESOURCE, changed)
         again = [(CONTAINED, container, rid) for rid, (_, container) in contained.items()]
         self._many("UPDATE resource SET state = ?, container = ? WHERE rid = ?", again)

@@ -137,6 +137,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX compartment_rid ON compartment(rid)",
         "CREATE INDEX owner_rid ON owner(rid)",
     ),
+    ("ALTER TABLE resource ADD COLUMN prints BLOB NOT NULL DEFAULT x''",),
 )
 """`MIGRATIONS[n]` takes a store from version n to n + 1."""
 

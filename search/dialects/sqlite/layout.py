@@ -54,7 +54,7 @@ TABLES: Final[dict[str, str]] = {
     "resource": (
         "CREATE TABLE resource(rid INTEGER PRIMARY KEY, type INTEGER NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL,"
         " updated INTEGER NOT NULL, state INTEGER NOT NULL, method INTEGER NOT NULL, released INTEGER NOT NULL,"
-        " container INTEGER, body BLOB NOT NULL, UNIQUE(type, id))"
+        " container INTEGER, body BLOB NOT NULL, prints BLOB NOT NULL DEFAULT x'', UNIQUE(type, id))"
     ),
     "history": (
         "CREATE TABLE history(rid INTEGER NOT NULL, version INTEGER NOT NULL, type INTEGER NOT NULL,"
