@@ -60,7 +60,7 @@ class Consents:
         if not counts(consent) or patient is None:
             return
         try:
-            provision = provision_of(consent)
+            provision = provision_of(consent, stored=True)
         except ConsentFault:  # it was stored before it was refused: nobody is let in by what is not understood
             provision = EVERYTHING_DENIED
         self.said[version.key.id] = patient.id, provision

@@ -5,17 +5,19 @@ Rules.
 2. A provision applies when its period holds, one of its actors is the principal (in person, in a role, or their organization), one of its actions is
    that of the letter, one of its purposes is the principal's, the type is one of its classes, and the resource bears one of its labels; what
    is absent applies always. Nested provisions are exceptions to the one around them. The first level without a type permits.
-3. An active Consent that says anything else in its provisions cannot be enforced: it is refused when it is written (422), and one that
-   is stored all the same keeps everybody out.
+3. An active Consent that says anything else in its provisions cannot be enforced, nor can one that is of nobody here or names somebody or something that
+   nobody here can be or do: it is refused when it is written (422), and one that is stored all the same keeps everybody out.
 4. No Consent limits patients' own access, nor that of operators; an emergency is not kept out either.
 
 Specification: https://hl7.org/fhir/R4/consent.html, https://terminology.hl7.org/CodeSystem-consentaction.html
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from resources.references import parse
 from search.query import All, Node, Not, Nothing, Owners
 from smart_auth.access.algebra import both, either
 
@@ -31,6 +33,12 @@ _ACTIONS: Final[Mapping[str, frozenset[str]]] = {
     "u": frozenset({"correct", "use"}),
     "d": frozenset({"correct", "use"}),
 }
+_DOING: Final = frozenset[str]().union(*_ACTIONS.values())
+_ACTORS: Final = frozenset({"Practitioner", "PractitionerRole", "Organization"})
+_PENDING: Final = frozenset({"urn", "conditional"})
+"""References that a transaction resolves; elsewhere they lead nowhere."""
+_LABEL: Final = re.compile(r"[^\s,|$\\]+")
+"""A code, or the system, of a label: what needs no escape in a search."""
 _PURPOSES: Final[Mapping[str, frozenset[str]]] = {
     "billing": frozenset({"HPAYMT"}),
     "insurer": frozenset({"HPAYMT"}),
@@ -99,11 +107,17 @@ def counts(consent: Mapping[str, Any]) -> bool:
     return consent.get("status") == "active" and SCOPE in _codes([consent.get("scope") or {}])
 
 
-def provision_of(consent: Mapping[str, Any]) -> Provision:
-    """What a Consent that counts says. Raises ConsentFault."""
+def provision_of(consent: Mapping[str, Any], *, stored: bool = False) -> Provision:
+    """What a Consent that counts says. Raises ConsentFault. `stored`: no reference is to be resolved any more."""
     if "modifierExtension" in consent:
         raise ConsentFault("Consent.modifierExtension", "a modifier extension of a Consent cannot be enforced")
-    return _read(consent.get("provision") or {}, "Consent.provision", 0)
+    patient = parse(consent.get("patient", {}).get("reference", ""))
+    if patient.type != "Patient" and (stored or patient.form not in _PENDING):
+        raise ConsentFault("Consent.patient", "a Consent without a literal reference to its patient cannot be enforced")
+    found = _read(consent.get("provision") or {}, "Consent.provision", 0)
+    if stored and not _is_resolved(found):
+        raise ConsentFault("Consent.provision", "a reference that leads nowhere cannot be enforced")
+    return found
 
 
 def denied(provision: Provision, kind: str, letter: str, asking: Asking, labelled: Labelled) -> Node:
@@ -144,25 +158,61 @@ def _read(raw: Mapping[str, Any], place: str, depth: int) -> Provision:
     if unknown or depth > _DEEPEST:
         said = f"{unknown[0]} of a provision" if unknown else "a provision so deep"
         raise ConsentFault(f"{place}.{unknown[0]}" if unknown else place, f"{said} cannot be enforced")
-    kinds = [one for one in raw.get("class", ()) if one.get("system") != _TYPES]
-    if kinds:
-        raise ConsentFault(f"{place}.class", f"a class that is none of {_TYPES} cannot be enforced")
-    named = [one.get("reference", {}).get("reference", "") for one in raw.get("actor", ())]
-    if not all(named):
-        raise ConsentFault(f"{place}.actor", "an actor without a literal reference cannot be enforced")
     kind = raw.get("type")
     period = raw.get("period") or {}
     return Provision(
         None if kind is None else kind == "deny",
         period.get("start", "")[:10],
         period.get("end", "")[:10],
-        tuple("/".join(name.split("/")[-2:]) for name in named),
-        tuple(_codes(raw.get("action", ()))),
-        tuple(f"{one.get('system', '')}|{one.get('code', '')}" for one in raw.get("securityLabel", ())),
-        tuple(one.get("code", "") for one in raw.get("purpose", ())),
-        tuple(one.get("code", "") for one in raw.get("class", ())),
+        tuple(_actor(one, f"{place}.actor") for one in raw.get("actor", ())),
+        tuple(_actions(raw.get("action", ()), f"{place}.action")),
+        tuple(_label(one, f"{place}.securityLabel") for one in raw.get("securityLabel", ())),
+        tuple(_code(one, f"{place}.purpose") for one in raw.get("purpose", ())),
+        tuple(_class(one, f"{place}.class") for one in raw.get("class", ())),
         tuple(_read(one, f"{place}.provision[{at}]", depth + 1) for at, one in enumerate(raw.get("provision", ()))),
     )
+
+
+def _actor(raw: Mapping[str, Any], place: str) -> str:
+    reference: str = raw.get("reference", {}).get("reference", "")
+    found = parse(reference)
+    if found.form in _PENDING:
+        return reference
+    if found.key is None or found.version or found.fragment or found.type not in _ACTORS:
+        who = ", ".join(sorted(_ACTORS))
+        raise ConsentFault(place, f"an actor that is not a relative reference to one of {who} cannot be enforced")
+    return str(found.key)
+
+
+def _is_resolved(provision: Provision) -> bool:
+    return all(parse(one).key for one in provision.actors) and all(_is_resolved(one) for one in provision.exceptions)
+
+
+def _actions(raw: Sequence[Mapping[str, Any]], place: str) -> list[str]:
+    codes = _codes(raw)
+    if not _DOING.issuperset(codes) or (raw and not codes):
+        raise ConsentFault(place, f"an action that is none of {', '.join(sorted(_DOING))} cannot be enforced")
+    return codes
+
+
+def _label(raw: Mapping[str, Any], place: str) -> str:
+    code, system = raw.get("code", ""), raw.get("system", "")
+    if not _LABEL.fullmatch(code) or (system and not _LABEL.fullmatch(system)):
+        raise ConsentFault(place, "a label without a code, or of such a one, cannot be enforced")
+    return f"{system}|{code}"
+
+
+def _class(raw: Mapping[str, Any], place: str) -> str:
+    if raw.get("system") != _TYPES:
+        raise ConsentFault(place, f"a class that is none of {_TYPES} cannot be enforced")
+    return _code(raw, place)
+
+
+def _code(raw: Mapping[str, Any], place: str) -> str:
+    code: str = raw.get("code", "")
+    if not code:
+        raise ConsentFault(place, "what has no code cannot be enforced")
+    return code
 
 
 def _codes(concepts: Sequence[Mapping[str, Any]]) -> list[str]:

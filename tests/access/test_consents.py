@@ -125,6 +125,18 @@ async def test_an_emergency_is_not_kept_out(fresh):
         ({"data": [{"meaning": "instance", "reference": ref("Observation/lab-anne")}]}, "Consent.provision.data"),
         ({"class": [{"system": "http://loinc.org", "code": "x"}]}, "Consent.provision.class"),
         ({"provision": [{"type": "permit", "code": [coded("x")]}]}, "Consent.provision.provision[0].code"),
+        ({"actor": [actor("Practitioner/dora/_history/1")]}, "Consent.provision.actor"),
+        ({"actor": [actor("CareTeam/team-anne")]}, "Consent.provision.actor"),
+        ({"actor": [actor("https://elsewhere.example.org/fhir/Practitioner/dora")]}, "Consent.provision.actor"),
+        ({"actor": [{"role": coded("PRCP"), "reference": {"display": "Dora"}}]}, "Consent.provision.actor"),
+        ({"action": [coded("look", ACTIONS)]}, "Consent.provision.action"),
+        ({"action": [{"text": "look"}]}, "Consent.provision.action"),
+        ({"securityLabel": [{**RESTRICTED, "code": "a|b"}]}, "Consent.provision.securityLabel"),
+        ({"securityLabel": [{**RESTRICTED, "code": "R,N"}]}, "Consent.provision.securityLabel"),
+        ({"securityLabel": [{**RESTRICTED, "code": "$\\"}]}, "Consent.provision.securityLabel"),
+        ({"securityLabel": [{"display": "secret"}]}, "Consent.provision.securityLabel"),
+        ({"class": [{"system": TYPES, "display": "notes"}]}, "Consent.provision.class"),
+        ({"purpose": [{"display": "care"}]}, "Consent.provision.purpose"),
     ],
 )
 async def test_what_cannot_be_enforced_is_refused(workshop, provision, place):
@@ -136,3 +148,39 @@ async def test_what_cannot_be_enforced_is_refused(workshop, provision, place):
     draft = await workshop.send("POST", "Consent", dict(body, status="draft"), operator)
     assert draft.status_code == 201
     assert (await workshop.send("DELETE", f"Consent/{draft.json()['id']}", None, operator)).status_code == 204
+
+
+async def test_one_of_nobody_is_refused(workshop):
+    operator = workshop.as_("", OPERATOR)
+    for patient in ({"identifier": {"value": "mrn-anne"}}, {"display": "Anne"}, None):
+        body = {key: value for key, value in consent(DENY, patient=patient).items() if key != "id" and value}
+        answer = await workshop.send("POST", "Consent", body, operator)
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["issue"][0]["expression"] == ["Consent.patient"]
+
+
+@pytest.mark.parametrize("name", ["urn:uuid:0b1e2a52-9cbb-4e0b-9d7e-0d8a4e5e6a0f"], ids=["a urn"])
+async def test_one_that_was_stored_all_the_same_keeps_everybody_out(consenting, name):
+    operator = consenting.as_("", OPERATOR)
+    body = consent({**DENY, "actor": [actor(name)]})
+    answer = await consenting.send("PUT", "Consent/consent-anne", body, operator)
+    assert answer.status_code in (200, 201), answer.text
+    assert await seen(consenting, consenting.as_("dora", "user/*.rs")) == set()
+    backend = consenting.as_("-", "system/*.rs", "", "backend")
+    assert (await consenting.get("Observation/lab-bert", backend)).status_code == 200
+    await consenting.send("DELETE", "Consent/consent-anne", None, operator)
+
+
+async def test_those_in_a_bundle_may_name_what_is_written_with_them(workshop):
+    one, two = (f"urn:uuid:0b1e2a52-9cbb-4e0b-9d7e-0d8a4e5e6a0{at}" for at in (1, 2))
+    body = {
+        key: value for key, value in consent({**DENY, "actor": [actor(two)]}, patient=ref(one)).items() if key != "id"
+    }
+    entries = [
+        {"fullUrl": one, "resource": {"resourceType": "Patient"}, "request": {"method": "POST", "url": "Patient"}},
+        {"fullUrl": two, "resource": {"resourceType": "Practitioner"}, "request": {"method": "POST", "url": "Practitioner"}},
+        {"resource": body, "request": {"method": "POST", "url": "Consent"}},
+    ]  # fmt: skip
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+    answer = await workshop.send("POST", "", bundle, workshop.as_("", OPERATOR))
+    assert answer.status_code == 200, answer.text
