@@ -50,7 +50,8 @@ class Alternative:
     """One way in which a letter reaches a type: resources that satisfy `node`.
 
     `owners`: the patients of whom a resource may be before and after it is written, all of them; None: anybody. `myself`: it must be written by the principal as themselves. `directory`: only by the rule for directory types.
-    `practice`: it is a practitioner's own, and no write of it may bring another patient into their reach.
+    `practice`: it is a practitioner's own, and no write of it may bring another patient into their reach. `emergency`: it is open for a while, and
+    no write of it may make that last.
     """
 
     node: Node
@@ -58,6 +59,7 @@ class Alternative:
     myself: bool = False
     directory: bool = False
     practice: bool = False
+    emergency: bool = False
 
 
 class Access:
@@ -299,7 +301,7 @@ class Access:
                     Not(self._labelled(kind, VERY_RESTRICTED)),
                     matching,
                 )
-                yield Alternative(open_, here)
+                yield Alternative(open_, here, emergency=True)
 
     # ---- patients
 

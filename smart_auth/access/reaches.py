@@ -39,6 +39,15 @@ _OVER: Final = ("date", "eb9999-12-31")
 _BOOKED: Final = ("status", "proposed,pending,booked,arrived,fulfilled,checked-in,waitlist")
 _ACTIVE: Final = ("status", "active")
 _AT_WORK: Final = ("status", "requested,received,accepted,ready,in-progress,on-hold")
+RELATING: Final = {
+    "Appointment": "actor",
+    "CareTeam": "participant",
+    "Encounter": "participant",
+    "Patient": "general-practitioner",
+    "ServiceRequest": "performer",
+    "Task": "owner",
+}
+"""Type -> the reference parameter by which it makes a patient a practitioner's."""
 _PAID_BY: Final = {
     "Claim": "insurer",
     "ClaimResponse": "insurer",
@@ -118,7 +127,7 @@ def paid(kind: str, principal: Principal, rules: Rules) -> Node:
     return Nothing()
 
 
-def _identities(principal: Principal, facts: Facts, *, organization: bool = False) -> tuple[ResourceKey, ...]:
+def identities(principal: Principal, facts: Facts, *, organization: bool = False) -> tuple[ResourceKey, ...]:
     """What the practitioner may be named by."""
     person = (key_of(principal.fhir_user),) if principal.fhir_user.startswith("Practitioner/") else ()
     whole = (key_of(principal.organization),) if organization and principal.organization and person else ()
@@ -139,7 +148,7 @@ def _has(rules: Rules, kind: str, *where: Node) -> Node:
 
 def _assigned(principal: Principal, facts: Facts, rules: Rules) -> Node:
     options, now = rules.options, facts.now
-    me = _identities(principal, facts)
+    me = identities(principal, facts)
     participant = _refers(rules, "Encounter", "participant", me)
     ended = (("status", "finished"), ("date", f"ge{_day(now, -options.assigned_days_after)}"), _OVER)
     ours = owned(principal, rules)
@@ -182,7 +191,7 @@ def _takes_part(principal: Principal, facts: Facts, rules: Rules) -> Node:
 
 def taking_part(principal: Principal, facts: Facts, rules: Rules) -> Node:
     """CareTeams that name the practitioner, in person or in a role."""
-    return either([_refers(rules, "CareTeam", "participant", (one,)) for one in _identities(principal, facts)])
+    return either([_refers(rules, "CareTeam", "participant", (one,)) for one in identities(principal, facts)])
 
 
 def in_force(rules: Rules, now: int) -> Node:
@@ -193,7 +202,7 @@ def in_force(rules: Rules, now: int) -> Node:
 
 
 def _orders(principal: Principal, facts: Facts, rules: Rules) -> list[Node]:
-    return _work(_identities(principal, facts, organization=True), owned(principal, rules), facts.now, rules)
+    return _work(identities(principal, facts, organization=True), owned(principal, rules), facts.now, rules)
 
 
 def _work(who: tuple[ResourceKey, ...], ours: Node, now: int, rules: Rules) -> list[Node]:

@@ -2,7 +2,7 @@
 
 Rules. One way must fit both, so that nothing is moved out of what one may write, or into it. Every patient in whose compartment the resource is before
 or after must be one that the way is about: a result is not filed under somebody else, nor under whom the writer does not know. What makes a patient a
-practitioner's own is not made so by that practitioner. A patient writes as themselves and about themselves: author and
+practitioner's own is not made so by that practitioner, and what is open in an emergency is not made to stay so. A patient writes as themselves and about themselves: author and
 subject are they, where the type has them, by literal references alone. Nothing here asks storage but by `Ask`, for what other resources say.
 """
 
@@ -19,7 +19,7 @@ from search.query import All, And, Chain, EveryTarget, Node, Not, Or, OwnedBy, R
 from smart_auth.access.algebra import either
 from smart_auth.access.decisions import Access, Alternative
 from smart_auth.access.facts import PATIENT
-from smart_auth.access.reaches import arranged, owned
+from smart_auth.access.reaches import RELATING, arranged, identities, owned
 
 AUTHORS: Final = {
     "AppointmentResponse": "actor",
@@ -66,7 +66,7 @@ async def may_write(
     states = [one for one in (before, after) if one is not None]
     for way in access.alternatives(states[0].key.type, letter):
         fits = [await _fits(way, access, one, ask) for one in states]
-        if all(fits) and await _keeps_apart(way, access, before, after, ask):
+        if all(fits) and await _keeps_apart(way, access, before, after, ask) and not _lasts(way, access, after):
             trusted = isinstance(way.node, All) or way.myself or access.principal.operator
             return trusted or await _knows(access, before, after, ask, made)
     return False
@@ -98,6 +98,16 @@ async def _keeps_apart(
     if before is None or _patients(before) != _patients(after):
         return False
     return not await satisfies(arranged(after.key.type, access.rules, access.facts.now), after, ask)
+
+
+def _lasts(way: Alternative, access: Access, after: Content | None) -> bool:
+    """Whether the write would make a patient whose record is open in an emergency the writer's own, beyond its end."""
+    code = RELATING.get(after.key.type) if way.emergency and after is not None else None
+    parameter = access.rules.registry.find(after.key.type, code) if code and after is not None else None
+    if parameter is None or after is None:
+        return False
+    mine = identities(access.principal, access.facts, organization=after.key.type == "CareTeam")
+    return not {*mine}.isdisjoint(_targets(after, parameter))
 
 
 def _patients(content: Content) -> frozenset[str]:

@@ -58,6 +58,7 @@ SEEDS = {
         patient("pb"),
         patient("pc"),
         patient("past"),
+        patient("hurt"),
         observation("o-pa", "pa"),
         observation("o-pb", "pb"),
         appointment("ap-pa", ["pa"]),
@@ -215,6 +216,27 @@ async def test_an_emergency_opens_nothing_of_another_organization(houses):
     assert await status(houses, "d2", "Observation/o-pb") == 200
     note = {"resourceType": "Flag", "status": "active", "code": {"text": "x"}, "subject": ref("Patient/na")}
     assert (await houses.send("POST", "Flag", note, houses.as_("d2", DOCTOR))).status_code == 403
+
+
+async def test_an_emergency_is_not_made_to_last(houses):
+    """What one writes while a record is open may not make its patient one's own for good."""
+    open_record(houses.auth.store, "d1", "hurt", "unconscious", "app", int(time.time()), 10)
+    await asyncio.sleep(1.1)  # what the process has looked at a second ago counts
+    about, me = {"subject": ref("Patient/hurt")}, ref("Practitioner/d1")
+    order = {"resourceType": "ServiceRequest", "status": "active", "intent": "order", "code": {"text": "x"}, **about}
+    visit = {"resourceType": "Encounter", "status": "in-progress", "class": {"code": "EMER"}, **about}
+    crew = {"resourceType": "CareTeam", "status": "active", **about}
+    doctor = houses.as_("d1", DOCTOR)
+    for lasting in (
+        {**order, "performer": [me]},
+        {**visit, "participant": [{"individual": me}]},
+        {**crew, "participant": [{"member": me}]},
+        {**crew, "participant": [{"member": ref(HOUSE)}]},
+        {"resourceType": "Task", "status": "requested", "intent": "order", "for": ref("Patient/hurt"), "owner": me},
+    ):
+        assert (await houses.send("POST", lasting["resourceType"], lasting, doctor)).status_code == 403
+    for passing in (order, visit, {**order, "requester": me}):
+        assert (await houses.send("POST", passing["resourceType"], passing, doctor)).status_code == 201
 
 
 async def test_what_another_organization_has_deleted_is_not_taken_over(houses):
