@@ -14,6 +14,7 @@ from fhir_server.interactions import delete, update
 from fhir_server.interactions.conditions import current_version, precondition_failed
 from fhir_server.interactions.criteria import criteria_pairs, find
 from fhir_server.interactions.entries import Entry, placed
+from fhir_server.interactions.parts import require_shown_whole
 from fhir_server.interactions.patch import patch_of, patched
 from fhir_server.interactions.service import Service
 from fhir_server.storage.port import Guard, Stored
@@ -114,6 +115,7 @@ async def _patch(service: Service, entry: Entry, narrowing: Narrowing) -> Aim:
     expected = await current_version(service, stored.key, entry.headers.get("if-match"), narrowing)
     if expected not in (None, stored.version):
         raise precondition_failed(stored.key)
+    require_shown_whole(stored, narrowing)
     resource = patched(service, patch_of(service, entry.resource, kind), decode(stored.body))
     return Aim(entry, (stored.key,), resource, stored.version, guard=guard)
 

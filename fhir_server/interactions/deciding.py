@@ -20,11 +20,14 @@ from fhir_server.storage.port import Conflict, Delete, Put, ResourceStore, Store
 from resources.errors import FhirError
 from resources.json_format import decode
 from resources.model import ResourceKey
+from search.entries import TokenEntry
 from search.narrowing import EVERYTHING
 from search.query import All, And, HasId, Node, Query
+from search.types.token import key as spelled
 from smart_auth.access.decisions import Access
 from smart_auth.access.reaches import key_of
-from smart_auth.access.writes import Content, may_write
+from smart_auth.access.sections import UNREADABLE, Label, cautious, has_sections, labels
+from smart_auth.access.writes import Content, may_write, satisfies
 
 _LETTERS: Final = {"POST": "u", "PUT": "u", "PATCH": "ru", "DELETE": "d"}
 """What must reach something that is there for it to be written."""
@@ -104,7 +107,7 @@ class Deciding:
             if hidden or not self.access.may_choose_ids(write.key.type):  # what is deleted may have been another's
                 raise _not_known(write.key)
             return await self._creatable(write, "u", made), 0
-        if not reached or self.access.redacts(write.key):
+        if not reached or self.access.redacts(write.key) or await self._is_part(current):
             raise forbidden(f"{write.key} may not be changed by you") if shown else _not_known(write.key)
         before, after = self.content(current), _after(write, None)
         permitted = await may_write(self.access, "u", before, after, self.ask, made)
@@ -149,6 +152,26 @@ class Deciding:
     def _require_unbounded(self, kind: str) -> None:
         if not all(isinstance(self.access.node(kind, letter), All) for letter in "cud"):
             raise forbidden(f"only who may write every {kind} may write one twice at once")
+
+    async def _is_part(self, stored: Stored) -> bool:
+        """Whether the principal is shown less than the whole."""
+        nodes = [self.access.node(stored.key.type, letter) for letter in "rs"] if has_sections(stored.body) else ()
+        return any([await self.withheld(stored, node) for node in nodes])
+
+    async def withheld(self, stored: Stored, node: Node) -> frozenset[Label]:
+        """The labels of parts that are withheld: of a whole resource that bore one, the node would not hold."""
+        if not has_sections(stored.body) or cautious(node, All()) is node:
+            return frozenset()
+        content = self.content(stored)
+        found = labels(decode(stored.body))
+        return frozenset([label for label in found if not await self._shows(node, content, label)])
+
+    async def _shows(self, node: Node, content: Content, label: Label) -> bool:
+        if label == UNREADABLE:
+            return False
+        system, code = label
+        tokens = [*content.entries.tokens, TokenEntry("_security", system, spelled(system, code))]
+        return await satisfies(node, replace(content, entries=replace(content.entries, tokens=tokens)), self.ask)
 
     def content(self, stored: Stored) -> Content:
         """A version as rules look at it."""

@@ -3,7 +3,7 @@
 Rules.
 1. Interactions narrow what they ask for. What comes without a narrowing is given the principal's own, so that nothing is read past it.
 2. What comes out is of a type that the narrowing allows and, where all is about one patient, names that patient: anything else is a fault of this
-   server, and no answer. Private details of a directory are left out of it.
+   server, and no answer. Private details of a directory are left out of it, and parts whose labels withhold them (`sections.py`).
 3. A superseded version is shown to whom it would be shown were it current: it is judged by its own content. What is not shown is not counted; the
    total of a history that would have to be walked for it is not told.
 4. Writes are decided in `deciding.py`, on what is current, and commit only if that still is current.
@@ -21,6 +21,7 @@ from fhir_server.interactions.attachments import BINARY, attached
 from fhir_server.interactions.conditions import RETRIES, contended
 from fhir_server.interactions.deciding import Deciding, forbidden
 from fhir_server.interactions.prepare import Preparer
+from fhir_server.interactions.sections import Sections
 from fhir_server.storage.port import (
     Collected,
     Conflict,
@@ -60,6 +61,7 @@ from search.query import (
 )
 from smart_auth.access.decisions import Access
 from smart_auth.access.redaction import PUBLIC, redacted
+from smart_auth.access.sections import has_sections
 from smart_auth.access.writes import satisfies
 
 _COUNTED: Final = 1000
@@ -78,10 +80,12 @@ class GuardedStore:
     committed: Callable[[Iterable[ResourceKey]], None]
     own: Narrowing = field(init=False)
     deciding: Deciding = field(init=False)
+    sections: Sections = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "own", self.access.writing())
         object.__setattr__(self, "deciding", Deciding(self.inner, self.access, self.preparer))
+        object.__setattr__(self, "sections", Sections(self.deciding))
 
     # ---- reads
 
@@ -90,8 +94,10 @@ class GuardedStore:
         narrowing = self._narrowed(narrowing)
         found = await self.inner.read(key, narrowing)
         if found is not None:
-            return self._shown(found, narrowing)
-        return await attached(self.inner, self.access, key, narrowing) if key.type == BINARY else None
+            return await self._parted(self._shown(found, narrowing), narrowing)
+        if key.type != BINARY:
+            return None
+        return await attached(self.inner, self.access, key, self.sections.careful(narrowing))
 
     async def read_version(self, key: ResourceKey, version: int, narrowing: Narrowing) -> Stored | None:
         """See the port."""
@@ -135,26 +141,33 @@ class GuardedStore:
             content = self.deciding.content(stored)
             if not await satisfies(node, content, self.deciding.ask):
                 return None
-        return self._shown(stored, narrowing)
+        return await self._parted(self._shown(stored, narrowing), narrowing)
+
+    async def _parted(self, stored: Stored, narrowing: Narrowing) -> Stored:
+        """The row without the parts that are withheld."""
+        return await self.sections.shown(stored, narrowing) if has_sections(stored.body) else stored
 
     async def search(self, query: Query, narrowing: Narrowing) -> Page:
         """See the port."""
         narrowing = self._narrowed(narrowing)
         for one in (query, *query.others):
             self._require_public(one)
+        query, narrowing = self.sections.searched(query, narrowing)
         page = await self.inner.search(query, narrowing)
         return replace(page, rows=await self._rows(page.rows, narrowing))
 
     async def keys(self, query: Query, narrowing: Narrowing, limit: int) -> frozenset[ResourceKey]:
         """See the port."""
         self._require_public(query)
-        return await self.inner.keys(query, self._narrowed(narrowing), limit)
+        query, narrowing = self.sections.searched(query, self._narrowed(narrowing))
+        return await self.inner.keys(query, narrowing, limit)
 
     async def everything(self, query: EverythingQuery, narrowing: Narrowing) -> Collected:
         """See the port."""
         narrowing = self._narrowed(narrowing)
-        found = await self.inner.everything(query, narrowing)
-        return replace(found, rows=await self._rows(found.rows, narrowing))
+        found = await self.inner.everything(query, self.sections.collected(query, narrowing))
+        rows = await self._rows(found.rows, narrowing)
+        return replace(found, rows=self.sections.without_hints(found.rows, rows))
 
     async def labelled(self, kind: str | None, limit: int, narrowing: Narrowing) -> tuple[Stored, ...]:
         """See the port."""
@@ -199,6 +212,8 @@ class GuardedStore:
             (row, await self._once(row.stored, narrowing) if row.versioned else self._shown(row.stored, narrowing))
             for row in rows
         ]
+        if any(has_sections(row.stored.body) for row in rows):
+            shown = [(row, one and await self._parted(one, narrowing)) for row, one in shown]
         return tuple([row._replace(stored=stored) for row, stored in shown if stored is not None])
 
     def _shown(self, stored: Stored, narrowing: Narrowing) -> Stored:

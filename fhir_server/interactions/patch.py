@@ -20,6 +20,7 @@ from fhir_server.interactions.commit import commit
 from fhir_server.interactions.conditions import current_version, precondition_failed, retried
 from fhir_server.interactions.criteria import find
 from fhir_server.interactions.links import require_literal
+from fhir_server.interactions.parts import require_shown_whole
 from fhir_server.interactions.prepare import checked, put, require_same_id, require_whole
 from fhir_server.interactions.service import Service
 from fhir_server.interactions.written import answer
@@ -78,6 +79,7 @@ async def _write(
     expected = await current_version(service, stored.key, request.headers.get("if-match"), request.narrowing)
     if expected not in (None, stored.version):
         raise precondition_failed(stored.key)
+    require_shown_whole(stored, request.narrowing)
     resource = patched(service, wanted, decode(stored.body))
     require_literal(service, request, resource)
     write = put(service.preparer, resource, stored.key, "PATCH", expected=stored.version)

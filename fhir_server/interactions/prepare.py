@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from fhir_server.interactions.labelling import require_enforceable
 from fhir_server.storage.port import Put
 from resources.errors import FhirError
 from resources.json_format import template
@@ -16,6 +17,7 @@ from resources.validation import Validator, raise_for
 from search.extract import Extractor
 from search.prints import prints_of
 from smart_auth.access.consents import ConsentFault, counts, provision_of
+from smart_auth.access.sections import has_sections
 
 _HIDDEN = frozenset({"registered", "preliminary", "draft", "entered-in-error"})
 _UNFINISHED = frozenset({"preliminary", "entered-in-error"})
@@ -74,9 +76,12 @@ def put(
     """The write of a checked resource as `key`. Its own id, versionId and lastUpdated do not count. `fresh`: the key is a new one of the server."""
     preparer.refresh()
     entries = preparer.extractor.extract(resource, key)
+    body = template(resource, key)
+    if has_sections(body.head) or has_sections(body.tail):
+        require_enforceable(preparer.extractor, resource, key, entries, released)
     return Put(
         key,
-        template(resource, key),
+        body,
         entries,
         method,
         expected,

@@ -27,9 +27,10 @@ from fhir_server.interactions.entries import (
 )
 from fhir_server.interactions.links import Addresses, Links, Touched, resolve_conditional, rewrite
 from fhir_server.interactions.pace import Pace, pacer
+from fhir_server.interactions.parts import require_whole_copy
 from fhir_server.interactions.patch import patch_of
 from fhir_server.interactions.plan import READS, Plan
-from fhir_server.interactions.prepare import checked, put, require_same_id, require_whole
+from fhir_server.interactions.prepare import checked, put, require_same_id
 from fhir_server.interactions.service import Service
 from fhir_server.storage.port import Delete, Put, UnitOfWork
 from resources.errors import FhirError, Issue
@@ -44,7 +45,7 @@ async def plan_transaction(service: Service, bundle: Resource, narrowing: Narrow
     """
     entries = entries_of(service, bundle)
     pace = pacer()
-    links = await _checked(service, entries, pace)
+    links = await _checked(service, entries, narrowing, pace)
     aims = [await aim_of(service, entry, narrowing) for entry in entries if entry.method not in READS]
     require_distinct(aims)
     for aim in aims:
@@ -75,7 +76,7 @@ async def plan_transaction(service: Service, bundle: Resource, narrowing: Narrow
     )
 
 
-async def _checked(service: Service, entries: Sequence[Entry], pace: Pace) -> dict[int, Links]:
+async def _checked(service: Service, entries: Sequence[Entry], narrowing: Narrowing, pace: Pace) -> dict[int, Links]:
     """The links of every entry's resource; all faults of all entries are raised together."""
     links: dict[int, Links] = {}
     faults: list[Issue] = []
@@ -85,7 +86,7 @@ async def _checked(service: Service, entries: Sequence[Entry], pace: Pace) -> di
             require_form(service, entry)
             require_understood(service, entry)
             if entry.resource is not None:
-                _check_resource(service, entry, entry.resource)
+                await _check_resource(service, entry, entry.resource, narrowing)
                 if entry.method != "PATCH":
                     links[entry.index] = service.preparer.validator.links(entry.resource)
         except FhirError as error:
@@ -98,7 +99,7 @@ async def _checked(service: Service, entries: Sequence[Entry], pace: Pace) -> di
     return links
 
 
-def _check_resource(service: Service, entry: Entry, resource: Resource) -> None:
+async def _check_resource(service: Service, entry: Entry, resource: Resource, narrowing: Narrowing) -> None:
     try:
         if entry.method == "PATCH":
             patch_of(service, resource, entry.segments[0])
@@ -106,7 +107,8 @@ def _check_resource(service: Service, entry: Entry, resource: Resource) -> None:
         if entry.method == "PUT":
             if len(entry.segments) > 1:
                 require_same_id(resource, ResourceKey(*entry.segments))
-            require_whole(resource)
+            key = ResourceKey(entry.segments[0], str(resource.get("id", "")))
+            await require_whole_copy(service, key, resource, narrowing)
         checked(service.preparer, resource)
     except FhirError as error:
         raise placed(error, entry) from None

@@ -26,7 +26,8 @@ from fhir_server.interactions.conditions import (
 )
 from fhir_server.interactions.criteria import find
 from fhir_server.interactions.links import require_literal
-from fhir_server.interactions.prepare import checked, put, require_same_id, require_whole
+from fhir_server.interactions.parts import require_whole_copy
+from fhir_server.interactions.prepare import checked, put, require_same_id
 from fhir_server.interactions.service import Service
 from fhir_server.interactions.written import answer
 from fhir_server.storage.port import Conflict, Guard, UnitOfWork
@@ -43,7 +44,7 @@ async def update(service: Service, request: FhirRequest) -> FhirResponse:
     key = ResourceKey(*request.segments)
     resource = resource_of(service, request, key.type)
     require_same_id(resource, key)
-    require_whole(resource)
+    await require_whole_copy(service, key, resource, request.narrowing)
     checked(service.preparer, resource)
     require_literal(service, request, resource)
     expected = await preconditions(service, key, request.headers, request.narrowing)
@@ -61,7 +62,7 @@ async def conditional_update(service: Service, request: FhirRequest) -> FhirResp
     """`PUT [base]/Type?criteria`: 200, or 201 when nothing matched."""
     (kind,) = request.segments
     resource = resource_of(service, request, kind)
-    require_whole(resource)
+    await require_whole_copy(service, ResourceKey(kind, str(resource.get("id", ""))), resource, request.narrowing)
     checked(service.preparer, resource)
     require_literal(service, request, resource)
 

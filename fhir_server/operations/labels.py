@@ -15,6 +15,7 @@ from typing import Any, Final
 from fhir_server.http.response import FhirResponse, validators
 from fhir_server.interactions.commit import commit
 from fhir_server.interactions.conditions import current_version, precondition_failed, retried
+from fhir_server.interactions.parts import require_shown_whole
 from fhir_server.interactions.prepare import checked, put, require_whole
 from fhir_server.interactions.service import Service
 from fhir_server.interactions.written import location
@@ -66,6 +67,7 @@ async def _changed(service: Service, call: Call, merge: Merge) -> FhirResponse:
         await current_version(service, call.key, if_match, call.request.narrowing)
         stored = await _stored(service, call)
         resource = _merged(decode(stored.body), given, merge)
+        require_shown_whole(stored, call.request.narrowing)
         require_whole(resource)
         checked(service.preparer, resource)
         write = put(service.preparer, resource, call.key, "PUT", expected=stored.version)

@@ -51,11 +51,20 @@ def redacted(resource: Resource) -> Resource:
         changed |= {name: None for name in _TELLING if name in resource}
     if not changed:
         return resource
-    whole = {**resource, **changed}
-    meta = dict(whole.get("meta") or {})
+    return subsetted({**resource, **changed})
+
+
+def subsetted(part: Resource) -> Resource:
+    """What is left of a resource, marked as less than the whole; what is None or empty is left out."""
+    meta = dict(part.get("meta") or {})
     tags = [tag for tag in meta.get("tag", ()) if tag.get("code") != _TAG["code"]]
     meta["tag"] = [*tags, _TAG]
-    return {name: value for name, value in {**whole, "meta": meta}.items() if value is not None and value != []}
+    return {name: value for name, value in {**part, "meta": meta}.items() if value is not None and value != []}
+
+
+def is_part(body: bytes) -> bool:
+    """Whether a body as it is shown to somebody is less than the whole."""
+    return b'"code":"SUBSETTED"' in body
 
 
 def _is_private(value: Any) -> bool:

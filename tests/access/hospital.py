@@ -14,6 +14,7 @@ import httpx2
 from fhir_server.app import create_app
 from fhir_server.interactions.options import RestOptions
 from fhir_server.settings import Settings
+from search.limits import SearchLimits
 from smart_auth import keys
 from smart_auth.model import Client, Grant, LaunchContext, Principal, User
 
@@ -253,13 +254,14 @@ def seed_bundle() -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def opened(folder: Any, **options: Any) -> AsyncIterator[Hospital]:
+async def opened(folder: Any, search: SearchLimits | None = None, **options: Any) -> AsyncIterator[Hospital]:
     """The hospital over a store in `folder`."""
     settings = Settings(
         data_dir=folder,
         public_url="https://fhir.example.org",
         auth="required",
         rest=RestOptions(access_log=False, **options),
+        search=search or SearchLimits(),
     )
     app = create_app(settings)
     async with app.router.lifespan_context(app):

@@ -1,0 +1,130 @@
+"""Labelled parts of resources, as one principal is shown and may find them; and which labels of parts a write may have.
+
+Rules.
+1. A part is judged as the whole resource would be if it bore the part's label: by the same node, with the label among its entries.
+2. What is read is shown without the parts that are withheld. A search by what they may say, and care dates of `$everything`, pass over what has
+   labelled parts; so do references from them (includes), and what `$everything` would add for their sake alone.
+3. A resource with labelled parts is marked (meta.security PROCESSINLINELABEL): the index finds it by that. Labels stand on no part that says whom
+   it is about, its status, category or date, or meta: those decide about the whole, and are labelled with it. Else 422.
+
+Specification: https://hl7.org/fhir/uv/security-label-ds4p/STU1.1/inline_security_labels.html
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from fhir_server.interactions.deciding import Deciding
+from fhir_server.storage.port import Row, Stored
+from resources.json_format import decode, encode
+from resources.model import ResourceKey
+from search.everything import EverythingQuery
+from search.narrowing import Narrowing
+from search.query import All, And, Chain, InCompartment, Match, Node, Not, Nothing, Or, Present, Query, Reverse
+from search.rewrite import rewrite
+from smart_auth.access.facts import PATIENT
+from smart_auth.access.reaches import condition
+from smart_auth.access.redaction import subsetted
+from smart_auth.access.sections import MARK, MARK_SYSTEM, PLAIN, cautious, without
+
+_KEPT: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sections:
+    """`deciding` judges for one principal."""
+
+    deciding: Deciding
+    _cautious: dict[int, tuple[Narrowing, Narrowing]] = field(default_factory=dict)
+
+    async def shown(self, stored: Stored, narrowing: Narrowing) -> Stored:
+        """The row without the parts that are withheld: the same when there are none."""
+        hidden = await self.deciding.withheld(stored, narrowing.of(stored.key.type))
+        if not hidden:
+            return stored
+        return stored._replace(body=encode(subsetted(without(decode(stored.body), hidden))))
+
+    def searched(self, query: Query, narrowing: Narrowing) -> tuple[Query, Narrowing]:
+        """The search as it may be made, with its narrowing: the same where nothing withheld could be told by it."""
+        looked_at = [one for each in (query, *query.others) for one in _told_by(each)]
+        if not looked_at:
+            return query, narrowing
+        careful = self.careful(narrowing)
+        kinds = {query.type, *(one.type for one in query.others), *looked_at}
+        if "" not in kinds and all(careful.of(kind) is narrowing.of(kind) for kind in kinds):
+            return query, narrowing
+        others = tuple(rewrite(one, careful) for one in query.others)
+        return replace(rewrite(query, careful), others=others), careful
+
+    def collected(self, query: EverythingQuery, narrowing: Narrowing) -> Narrowing:
+        """What `$everything` looks at: dates of care may be withheld."""
+        return self.careful(narrowing) if query.dates else narrowing
+
+    def without_hints(self, whole: tuple[Row, ...], shown: tuple[Row, ...]) -> tuple[Row, ...]:
+        """The rows of `$everything` but those that only withheld parts refer to. `whole`: all as they are stored."""
+        known = {row.stored.key: row.stored for row in whole}
+        changed = [row.stored for row in shown if row.stored is not known[row.stored.key]]
+        if not changed:
+            return shown
+        lost = self._targets([known[one.key] for one in changed]) - self._targets([row.stored for row in shown])
+        kept = [row for row in shown if row.mode != "include" or row.stored.key not in lost]
+        kept[-1] = kept[-1]._replace(position=shown[-1].position)  # where the next page begins
+        return tuple(kept)
+
+    def _targets(self, rows: Sequence[Stored]) -> set[ResourceKey]:
+        return {target for one in rows for target, _ in self.deciding.content(one).entries.targets()}
+
+    def careful(self, narrowing: Narrowing) -> Narrowing:
+        """The narrowing for searches that could tell of withheld parts."""
+        found = self._cautious.get(id(narrowing))
+        if found is None:
+            if len(self._cautious) >= _KEPT:
+                self._cautious.clear()
+            nodes: dict[str, Node] = {}
+
+            def of(kind: str) -> Node:
+                if kind not in nodes:
+                    nodes[kind] = cautious(narrowing.of(kind), self._marked(kind))
+                return nodes[kind]
+
+            found = self._cautious[id(narrowing)] = narrowing, Narrowing(narrowing.principal, of)
+        return found[1]
+
+    def _marked(self, kind: str) -> Node:
+        access = self.deciding.access
+        found = condition(access.rules, kind, (("_security", f"{MARK_SYSTEM}|{MARK}"),), access.facts.now)
+        return All() if isinstance(found, Nothing) else found
+
+
+def _told_by(query: Query) -> Iterator[str]:
+    """The types ("": any) of which the search looks at what labelled parts may say."""
+    if query.contained != "no":
+        yield ""
+    for key in query.sort:
+        if key.field not in PLAIN:
+            yield query.type
+    for include in query.includes:
+        if include.parameter is None or include.parameter.code not in PLAIN:
+            yield include.source if include.parameter is not None and not include.iterate else ""
+    yield from _looked_at(query.where, query.type)
+
+
+def _looked_at(node: Node, kind: str) -> Iterator[str]:
+    match node:
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from _looked_at(part, kind)
+        case Not(part):
+            yield from _looked_at(part, kind)
+        case Match(parameter) | Present(parameter) if parameter.code not in PLAIN:
+            yield kind
+        case InCompartment(owner) if owner.type != PATIENT:
+            yield kind
+        case Chain(parameter, target, where):
+            if parameter.code not in PLAIN:
+                yield kind
+            yield from _looked_at(where, target)
+        case Reverse(source, parameter, where):
+            if parameter.code not in PLAIN:
+                yield source
+            yield from _looked_at(where, source)
