@@ -147,8 +147,6 @@ def _query(search: Search, shape: Shape, nodes: list[Node]) -> Query:
     """The query of what was read; with `_contained=both` the contained resources are another one beside it."""
     if shape.summary == "text" and shape.includes:
         raise FhirError(400, "invalid", "Parameter '_summary': 'text' does not go with _include or _revinclude.")
-    if shape.contained != "false" and shape.sort:
-        raise FhirError(400, "not-supported", "Parameter '_sort': contained resources come in no order but their own.")
     query = Query(
         search.type,
         nodes[0] if len(nodes) == 1 else And(tuple(nodes)) if nodes else All(),

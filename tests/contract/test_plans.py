@@ -54,6 +54,8 @@ SHAPES = {
     "_history?_list=plans&_count=20": "reference_rid (rid=? AND param=?",
     "Observation/$lastn?patient={patient}&category=laboratory": "PRIMARY KEY (param=? AND target=?)",
     "Patient/$meta": "PRIMARY KEY (param=?)",
+    "Practitioner?_contained=both&name=a&_sort=family&_count=20": "string_rid (rid=? AND param=?",
+    "Practitioner?_contained=true&_containedType=contained&_sort=-family,_id&_count=20": "INDEX contained",
 }
 WALKED_IN_ORDER = {"_history?_count=20": ("resource_updated", "history_updated")}
 
@@ -144,6 +146,15 @@ async def places(client):
     item = {"item": {"reference": f"Patient/{found['id']}"}}
     listed = {"resourceType": "List", "id": "plans", "status": "current", "mode": "working", "entry": [item]}
     assert (await client.put("List/plans", content=json.dumps(listed), headers=FHIR)).status_code == 201
+    inside = {"resourceType": "Practitioner", "id": "in", "name": [{"family": "Abel"}]}
+    basic = {
+        "resourceType": "Basic",
+        "id": "plans",
+        "code": {"text": "x"},
+        "author": {"reference": "#in"},
+        "contained": [inside],
+    }
+    assert (await client.put("Basic/plans", content=json.dumps(basic), headers=FHIR)).status_code == 201
     identifier = quote(f"{one['system']}|{one['value']}", safe="")
     return {"patient": f"Patient/{found['id']}", "identifier": identifier, "code": WEIGHT}
 

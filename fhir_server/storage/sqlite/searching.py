@@ -46,6 +46,10 @@ class Compiled:
     parts: tuple[tuple[Query, dialect.PageStatements | None], ...]
     shape: str
 
+    def before(self, at: int) -> tuple[Query, ...]:
+        """The queries before that of number `at`, whose matches are none of its own."""
+        return tuple(one for one, _ in self.parts[:at])
+
 
 def compiled(query: Query, catalog: Catalog) -> Compiled:
     """The query and its `others`, compiled, types left out that never occurred; `shape` names what may be slow about them."""
@@ -68,7 +72,7 @@ def search(catalog: Catalog, found: Compiled, narrowing: Narrowing, include_limi
     if query.continued is not None:
         return _continued(catalog, found, narrowing, include_limit)
     if query.total != "none" or query.count == 0:
-        total = sum(_total(catalog, one, narrowing) for one, _ in found.parts)
+        total = sum(_total(catalog, one, narrowing, found.before(at)) for at, (one, _) in enumerate(found.parts))
     if query.count == 0:
         return Page((), total, more=False)
     matches = _matches(catalog, found, narrowing, query.count + 1)
@@ -97,9 +101,9 @@ def _rows(matches: Sequence[Match]) -> list[Row]:
 
 def _matches(catalog: Catalog, found: Compiled, narrowing: Narrowing, limit: int) -> list[Match]:
     matches: list[Match] = []
-    for query, statements in found.parts:
+    for at, (query, statements) in enumerate(found.parts):
         if statements is None:
-            matches += _contained(catalog, query, narrowing, limit)
+            matches += _contained(catalog, query, narrowing, found.before(at), limit)
             continue
         for row in page_rows(catalog, statements, limit):
             keys = statements.keys
@@ -112,8 +116,7 @@ def _matches(catalog: Catalog, found: Compiled, narrowing: Narrowing, limit: int
         return _compared(first, one, other)
 
     matches.sort(key=cmp_to_key(order))
-    once = {(match.rid, match.contained): match for match in matches}
-    return list(once.values())[:limit]
+    return matches[:limit]
 
 
 def _compared(query: Query, one: Match, other: Match) -> int:
@@ -130,17 +133,20 @@ def _compared(query: Query, one: Match, other: Match) -> int:
     return turn if (one.rid > other.rid) != down else -turn if one.rid != other.rid else 0
 
 
-def _contained(catalog: Catalog, query: Query, narrowing: Narrowing, limit: int) -> list[Match]:
+def _contained(
+    catalog: Catalog, query: Query, narrowing: Narrowing, earlier: Sequence[Query], limit: int
+) -> list[Match]:
     """Matches among contained resources, shown as what contains them or as themselves."""
-    statement = dialect.contained.page(query, narrowing, catalog)
+    page = dialect.contained.page(query, narrowing, catalog, earlier)
     found: list[Match] = []
-    for row in catalog.connection.execute(statement.sql, (*statement.values, limit)):
-        rid, kind, _, *_ = row
+    for row in page_rows(catalog, page, limit):
+        rid, kind = row[page.keys : page.keys + 2]
         name = catalog.type_name(kind)
         stored = stored_row(name, row)
         if query.contained == "contained":
             stored = stored._replace(body=_inner(stored))
-        found.append(Match((), rid, name, stored, stored.key.id if query.contained == "contained" else ""))
+        inside = stored.key.id if query.contained == "contained" else ""
+        found.append(Match(row[: page.keys], rid, name, stored, inside))
     return found
 
 
@@ -150,9 +156,9 @@ def _inner(stored: Stored) -> bytes:
     return next(encode(one) for one in decode(stored.body)["contained"] if one.get("id") == local)
 
 
-def _total(catalog: Catalog, query: Query, narrowing: Narrowing) -> int:
+def _total(catalog: Catalog, query: Query, narrowing: Narrowing, earlier: Sequence[Query]) -> int:
     if query.contained != "no":
-        statement = dialect.contained.total(query, narrowing, catalog)
+        statement = dialect.contained.total(query, narrowing, catalog, earlier)
         return catalog.count(statement.sql, statement.values)
     if query.total == "estimate" and query.count:
         sampled = dialect.estimate(query, catalog, _SAMPLE)

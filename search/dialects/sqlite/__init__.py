@@ -11,17 +11,16 @@ from search.dialects.sqlite.conditions import Catalog
 from search.dialects.sqlite.includes import include, included, reachable
 from search.dialects.sqlite.layout import TABLES
 from search.dialects.sqlite.pages import (
-    Position,
     estimate,
     holds,
     of_types,
     page,
-    position,
     restricted,
     sizes,
     total,
     visible,
 )
+from search.dialects.sqlite.sorting import Position, position
 from search.dialects.sqlite.statement import PageStatements, Statement
 
 __all__ = [

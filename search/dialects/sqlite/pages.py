@@ -1,8 +1,7 @@
 # ruff: noqa: S608  (what is put into the text are names of our own tables and columns; values are bound)
 """Query -> the statements of one page: matches in order, the number of all matches.
 
-Rules. Paging is by keyset: the sort values of the last row and its row number say where the next page begins. A value that is
-missing sorts last in both directions. An ascending sort uses the smallest value of a resource, a descending one the largest.
+Rules. Paging is by keyset: the sort values of the last row and its row number say where the next page begins (`sorting.py`).
 The page is served either from the rows that match, sorted (few), or by walking the sort order and probing each row (many).
 
 Columns of a page statement: the sort values, then rid, id, version, updated, method, body. Its last value, the limit, is bound by
@@ -12,27 +11,14 @@ Specification: https://hl7.org/fhir/R4/search.html#sort, #paging, #include
 """
 
 from collections.abc import Iterable
-from typing import Final
 
-from search.dialects.sqlite import access
+from search.dialects.sqlite import access, sorting
 from search.dialects.sqlite.conditions import Catalog, Sql, Values, primary, storage_codes
 from search.dialects.sqlite.layout import LARGEST, LIVE, SMALLEST
 from search.dialects.sqlite.plan import Planner
 from search.dialects.sqlite.sources import ENOUGH, TRUE, Branch, Source
 from search.dialects.sqlite.statement import COLUMNS, PageStatements, Statement
 from search.query import All, And, Node, Query, SortKey
-
-Position = tuple[object, ...]
-_SORT: Final = {
-    "token": ("token", "code", ""),
-    "string": ("string", "folded", " AND {a}.exact <> ''"),
-    "date": ("date", "low", ""),
-    "number": ("number", "low", ""),
-    "quantity": ("quantity", "low", ""),
-    "reference": ("reference", "target", ""),
-    "uri": ("uri", "value", ""),
-}
-"""Parameter type -> table, sorted column, condition on its rows. References sort by when their targets became known."""
 
 
 def restricted(query: Query) -> Node:
@@ -158,69 +144,12 @@ def _with_bodies(sql: str, values: Values, keys: int) -> Statement:
 
 def _sorted(query: Query, planner: Planner, source: Source | None) -> PageStatements:
     sql, values = _union(_branches(query, planner, source))
-    keys = [_value(planner, key) for key in query.sort]
+    keys = [sorting.value(planner, key, "s.rid") for key in query.sort]
     columns = "".join(f", {text} AS k{at}" for at, (text, _) in enumerate(keys))
     key_values = tuple(value for _, bound in keys for value in bound)
-    sql = f"SELECT s.rid AS rid{columns} FROM ({sql}) s"
-    values = key_values + values
-    if query.after is not None:
-        after = _after(query)
-        sql, values = f"SELECT * FROM ({sql}) WHERE {after[0]}", values + after[1]
-    order = [
-        f"k{at} {'DESC' if key.descending != query.backward else 'ASC'} NULLS {'FIRST' if query.backward else 'LAST'}"
-        for at, key in enumerate(query.sort)
-    ]
-    order.append(f"rid {'DESC' if query.sort[0].descending != query.backward else 'ASC'}")
-    return PageStatements((_with_bodies(f"{sql} ORDER BY {', '.join(order)}", values, len(keys)),), len(keys))
-
-
-def _value(planner: Planner, key: SortKey) -> Sql:
-    """The sort value of row `s`."""
-    if key.parameter is None:
-        a, column = planner.alias(), "id" if key.field == "_id" else "updated"
-        return f"(SELECT {a}.{column} FROM resource {a} WHERE {a}.rid = s.rid)", ()
-    a = planner.alias()
-    table, column, condition = _SORT[key.parameter.type]
-    param, values = planner.parameters(key.parameter, a)
-    condition = condition.replace("{a}", a)
-    if key.parameter.only_target is not None:
-        condition, values = f"{condition} AND {a}.kind = ?", (*values, planner.catalog.type(key.parameter.only_target))
-    choose = "max" if key.descending else "min"
-    sql = f"(SELECT {choose}({a}.{column}) FROM {table} {a} INDEXED BY {table}_rid WHERE {a}.rid = s.rid AND {param}{condition})"
-    return sql, values
-
-
-def _after(query: Query) -> Sql:
-    """The condition that a row comes after the cursor, in the direction of paging; `k0`.. and `rid` are its columns."""
-    assert query.after is not None
-    *cursor, rid = query.after
-    values: Values = (rid,)
-    sql = f"rid {'<' if query.sort[0].descending != query.backward else '>'} ?"
-    for at in reversed(range(len(query.sort))):
-        key, value = query.sort[at], _bound(query.sort[at], cursor[at])
-        column = f"k{at}"
-        beyond = "<" if key.descending != query.backward else ">"
-        if value is None:
-            sql = (
-                f"({column} IS NOT NULL OR ({column} IS NULL AND {sql}))"
-                if query.backward
-                else f"({column} IS NULL AND {sql})"
-            )
-            continue
-        past = f"{column} {beyond} ?" if query.backward else f"({column} {beyond} ? OR {column} IS NULL)"
-        sql, values = f"({past} OR ({column} = ? AND {sql}))", (value, value, *values)
-    return sql, values
-
-
-def position(values: tuple[object, ...], rid: int) -> Position:
-    """The cursor of a row: its sort values (byte keys as hexadecimal text) and its number."""
-    return (*(value.hex() if isinstance(value, bytes) else value for value in values), rid)
-
-
-def _bound(key: SortKey, value: object) -> object:
-    if key.parameter is not None and key.parameter.type in ("number", "quantity") and isinstance(value, str):
-        return bytes.fromhex(value)
-    return value
+    rows = f"SELECT s.rid AS rid{columns} FROM ({sql}) s", key_values + values
+    sql, values = sorting.in_order(query, rows)
+    return PageStatements((_with_bodies(sql, values, len(keys)),), len(keys))
 
 
 # ---- many rows, walked in sort order
@@ -230,14 +159,18 @@ def _walkable(key: SortKey) -> bool:
     """Whether one index holds the sort order: one set of rows whose marks speak of this parameter."""
     if key.parameter is None:
         return True
-    return len(storage_codes(key.parameter)) == 1 and key.parameter.only_target is None and key.parameter.type in _SORT
+    return (
+        len(storage_codes(key.parameter)) == 1
+        and key.parameter.only_target is None
+        and key.parameter.type in sorting.TABLES
+    )
 
 
 def _walk(query: Query, planner: Planner, node: Node) -> PageStatements:
     key = query.sort[0]
     if key.parameter is None:
         return PageStatements((_walk_field(query, planner, node, key),), 1)
-    value = _bound(key, query.after[0]) if query.after is not None else None
+    value = sorting.bound(key, query.after[0]) if query.after is not None else None
     rid = query.after[-1] if query.after is not None else None
     statements = []
     at_missing = query.after is not None and value is None
@@ -255,14 +188,14 @@ def _walk_values(
 ) -> Statement:
     assert key.parameter is not None
     a = planner.alias()
-    table, column, _ = _SORT[key.parameter.type]
+    table, column, _ = sorting.TABLES[key.parameter.type]
     param, values = planner.parameters(key.parameter, a)
     mark = LARGEST if key.descending else SMALLEST
     down = key.descending != query.backward
     sql = f"SELECT {a}.rid AS rid, {a}.{column} AS k0 FROM {table} {a} INDEXED BY {primary(table)} WHERE {param} AND {a}.mark & {mark}"
     if after is not None:
         sql += f" AND ({a}.{column}, {a}.rid) {'<' if down else '>'} (?, ?)"
-        values += (_bound(key, after[0]), after[-1])
+        values += (sorting.bound(key, after[0]), after[-1])
     where = planner.holds(node, f"{a}.rid", query.type)
     word = "DESC" if down else "ASC"
     sql += f" AND {where[0]} ORDER BY {a}.{column} {word}, {a}.rid {word}"
@@ -274,7 +207,7 @@ def _walk_missing(query: Query, planner: Planner, node: Node, key: SortKey, rid:
     assert key.parameter is not None
     scan = planner.scan(query.type)
     a = planner.alias()
-    table, _, condition = _SORT[key.parameter.type]
+    table, _, condition = sorting.TABLES[key.parameter.type]
     param, values = planner.parameters(key.parameter, a)
     sql = (
         f"SELECT {scan.rid} AS rid, NULL AS k0 FROM {scan.tables[0]} WHERE {scan.where[0]} AND NOT EXISTS (SELECT 1 FROM {table} {a}"
@@ -297,7 +230,8 @@ def _walk_field(query: Query, planner: Planner, node: Node, key: SortKey) -> Sta
     sql = f"SELECT {a}.rid AS rid, {a}.{column} AS k0 FROM resource {a} INDEXED BY {index} WHERE {a}.type = ? AND {a}.version > 0 AND {a}.state = {LIVE}"
     values: Values = (planner.catalog.type(query.type),)
     if query.after is not None:
-        sql, values = f"{sql} AND {a}.{column} {'<' if down else '>'} ?", (*values, query.after[0])
+        # one type has a value once, but what another part of the search shows may have the same
+        sql, values = f"{sql} AND ({a}.{column}, {a}.rid) {'<' if down else '>'} (?, ?)", (*values, *query.after)
     where = planner.holds(node, f"{a}.rid", query.type)
     sql += f" AND {where[0]} ORDER BY {a}.{column} {'DESC' if down else 'ASC'}"
     return _with_bodies(sql, values + where[1], 1)
