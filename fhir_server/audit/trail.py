@@ -2,7 +2,7 @@
 
 Rules.
 1. Every request to the FHIR API is recorded when its answer begins, before a byte of it leaves: reads, searches (one record), writes, refusals.
-   So is what changes something at `/auth/...`, and what is refused there. Public documents (capabilities, discovery, keys) are not; these
+   So is what changes something at `/auth/...`, what is refused there, and the pages that show patients. Public documents (capabilities, discovery, keys) are not; these
    are told by their whole path, for a part of one may be an id.
 2. A write is recorded before it is carried out, too (`begun`): when the process dies between the commit and the answer, that record remains.
 3. What cannot be recorded is not answered: 503.
@@ -129,9 +129,10 @@ class Trail:
 
 
 def _worth(scope: Scope, status: int) -> bool:
-    """Documents for everybody, and pages that are only looked at, are not recorded."""
+    """Documents for everybody, and pages that are only looked at and show no patient, are not recorded."""
     if scope["path"].startswith(PAGES):
-        return scope["method"] not in ("GET", "HEAD") or status >= _REFUSED
+        changing = scope["method"] not in ("GET", "HEAD")
+        return changing or status >= _REFUSED or "keys" in scope.get("audit", _NOBODY)
     return scope.get("route_shape") != "/metadata"
 
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from starlette.responses import Response
 
 from smart_auth.oauth.authorization import Asked
-from smart_auth.pages.flow import end, go, patients, place_of
+from smart_auth.pages.flow import end, go, patients, place_of, show
 from smart_auth.pages.visit import STALE, Visit
 from smart_auth.scopes import IDENTITY, LAUNCH, ResourceScope, chosen, parse
 
@@ -96,6 +96,7 @@ def _shown(visit: Visit, request: Asked, wanted: str) -> Response:
     assert visit.signed_in is not None
     user, patient = visit.signed_in[2], request.context.patient
     named = dict(patients(visit, user, patient)).get(patient, patient) if patient else ""
+    show(visit, [patient] if patient else [])
     return visit.page(
         "consent",
         200,

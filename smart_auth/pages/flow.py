@@ -82,6 +82,12 @@ def patients(visit: Visit, user: User, search: str) -> Sequence[tuple[str, str]]
     return from_thread.run(visit.parts.directory.patients, user, search)
 
 
+def show(visit: Visit, ids: Sequence[str]) -> None:
+    """Tell the audit which patients the page shows."""
+    if ids:
+        visit.told["keys"] = " ".join(f"Patient/{name}" for name in ids)
+
+
 def is_own(user: User) -> bool:
     """Whether the person is here for themselves or a relative: a patient, not staff."""
     return user.fhir_user.startswith(("Patient/", "RelatedPerson/")) or set(user.roles) <= {"patient"}

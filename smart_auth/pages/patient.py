@@ -1,14 +1,14 @@
 """Choosing the patient whose data an app is to see.
 
 Rules: only patients that the person may see are shown and taken; the search (`?q=`) goes by id or name; the choice is looked up again when it
-comes back, for the form is the browser's.
+comes back, for the form is the browser's. Who was shown is told to the audit.
 """
 
 from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from smart_auth.pages.flow import go, is_own, patients, place_of, with_patient
+from smart_auth.pages.flow import go, is_own, patients, place_of, show, with_patient
 from smart_auth.pages.visit import Visit
 
 _LONGEST = 100
@@ -31,6 +31,8 @@ def patient(visit: Visit) -> Response:
             return go(visit, place_of(visit))
         error, message = "no_patient", "Choose one of the patients."
     search = visit.text("q").strip()[:_LONGEST]
+    found = patients(visit, user, search)
+    show(visit, [name for name, _ in found])
     return visit.page(
         "patient",
         400 if error else 200,
@@ -39,6 +41,6 @@ def patient(visit: Visit) -> Response:
         message=message,
         search=search,
         searchable=not is_own(user),
-        patients=patients(visit, user, search),
+        patients=found,
         app=place.request.client.name,
     )

@@ -8,7 +8,7 @@ import pytest
 from fhir_server.app import create_app
 from fhir_server.settings import Settings
 from smart_auth.model import Client
-from tests.access.hospital import opened
+from tests.access.hospital import OPERATOR, opened
 from tests.smart_auth.browsing import BACK, PASSWORD, Browser, landed, person, request
 
 pytestmark = pytest.mark.anyio
@@ -56,6 +56,23 @@ async def test_a_doctor_chooses_among_assigned_patients(browser, tx):
     assert refused.errors == ["no_patient"]
     page = await browser.send(page, patient="anne", action="select")
     assert "code" in landed(await browser.send(page, action="approve"))
+
+
+async def test_who_is_shown_on_a_page_is_recorded(hospital, browser, tx):
+    await browser.sign_in(tx, "dora")
+    await browser.page(f"/auth/patient?tx={tx}&q=bert")
+    page = await browser.page(f"/auth/patient?tx={tx}&q=an")
+    await browser.send(page, patient="anne", action="select")
+    answer = await hospital.get("AuditEvent?agent-name=dora&_count=100", hospital.as_("", OPERATOR))
+    events = [one["resource"] for one in answer.json().get("entry", ()) if "resource" in one]
+    shown = [(one["subtype"][0].get("display"), what(one)) for one in events]
+    assert ("patient", {"Patient/anne"}) in shown
+    assert ("consent", {"Patient/anne"}) in shown
+    assert "bert" not in answer.text
+
+
+def what(event):
+    return {one.get("what", {}).get("reference") for one in event.get("entity", ())} - {None}
 
 
 async def test_a_receptionist_chooses_among_all(browser, tx):
