@@ -13,10 +13,10 @@ from dataclasses import replace
 
 from starlette.responses import Response
 
-from smart_auth import passwords, sessions
+from smart_auth import attempts, passwords, sessions
 from smart_auth.model import User, hashed
 from smart_auth.pages.account import account
-from smart_auth.pages.login import MESSAGES, proved
+from smart_auth.pages.login import MESSAGES, left, proved
 from smart_auth.pages.visit import STALE, Visit
 
 _SECRET = re.compile("[A-Z2-7]{32}")
@@ -34,6 +34,11 @@ def factor(visit: Visit) -> Response:
     if action not in (("codes", "disable") if user.totp else ("enable",)):
         raise STALE
     error, message = _refusal(visit, user, action)
+    if error == "locked":
+        wait = left(visit, attempts.subject("user", user.name))
+        answer = _shown(visit, user, error, MESSAGES[error].format(wait=wait))
+        answer.headers["Retry-After"] = str(wait)
+        return answer
     if error:
         return _shown(visit, user, error, message)
     visit.told["note"] = f"second-factor-{action}"
@@ -49,7 +54,7 @@ def _refusal(visit: Visit, user: User, action: str) -> tuple[str, str]:
     """Why a change is not made, and its message."""
     error = proved(visit, user)
     if error:
-        return error, "The present password is not right." if error == "bad_credentials" else MESSAGES[error]
+        return error, "The present password is not right."
     if action != "enable":
         return "", ""
     wanted = replace(user, totp=visit.text("secret"))

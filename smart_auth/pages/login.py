@@ -1,7 +1,8 @@
 """Signing in: password, second factor, a password that must change, and changing it later.
 
 Rules.
-1. A wrong name and a wrong password are answered alike and cost the same; who failed too often waits (`attempts`).
+1. A wrong name and a wrong password are answered alike and cost the same; who failed too often waits (`attempts`), and is told how long, in words and by
+   Retry-After.
 2. A second factor is good once; so is a recovery code.
 3. A changed password ends the other sessions of its person. Who has not finished signing in may let somebody else do it.
 
@@ -21,8 +22,8 @@ from smart_auth.pages.visit import Visit
 MESSAGES = {
     "bad_credentials": "The user name or the password is not right.",
     "bad_code": "This code is not right, or it was used already.",
-    "locked": "Too many failed attempts. Wait a while, then try again.",
-    "rate_limited": "Too many failed attempts from your network. Wait a while, then try again.",
+    "locked": "Too many failed attempts. Wait {wait} seconds, then try again.",
+    "rate_limited": "Too many failed attempts from your network. Wait {wait} seconds, then try again.",
 }
 
 
@@ -47,7 +48,7 @@ def otp(visit: Visit) -> Response:
     cookie, session, user = visit.signed_in
     store, now, who = visit.parts.store, visit.parts.now(), attempts.subject("otp", user.name)
     if not attempts.admitted(store, who, visit.parts.options.login_limit, now):
-        return _refused(visit, "otp", place, "locked")
+        return _waits(visit, "otp", place, "locked", left(visit, who))
     code, recovery = "".join(visit.text("otp").split()), visit.text("recovery").strip()
     if not (passwords.use_totp(store, user, code, now) or passwords.use_recovery(store, user, recovery or code, now)):
         return _refused(visit, "otp", place, "bad_credentials", MESSAGES["bad_code"])
@@ -74,10 +75,10 @@ def password(visit: Visit) -> Response:
     if session.pending and visit.text("action") == "cancel":
         return _cancelled(visit, place)
     error, message = _change(visit, user)
+    if error == "locked":
+        return _waits(visit, "password", place, error, left(visit, attempts.subject("user", user.name)), **shown)
     if error:
-        return visit.page(
-            "password", 401 if error == "locked" else 400, place.request, error=error, message=message, **shown
-        )
+        return visit.page("password", 400, place.request, error=error, message=message, **shown)
     visit.told["note"] = "password-changed"
     held = visit.parts.store.sessions(user.name)
     sessions.end(visit.parts, [(name, row) for name, row in held if name != hashed(cookie)])
@@ -101,12 +102,10 @@ def _sign_in(visit: Visit, place: Place) -> Response:
     address, who = attempts.address_subject(visit.address), attempts.subject("user", name)
     waiting = attempts.wait(parts.store, address, limit * attempts.ADDRESS_FACTOR, now)
     if waiting:
-        answer = _refused(visit, "login", place, "rate_limited", status=429)
-        answer.headers["Retry-After"] = str(waiting)
-        return answer
+        return _waits(visit, "login", place, "rate_limited", waiting)
     if not attempts.admitted(parts.store, who, limit, now):
         attempts.failed(parts.store, address, now)
-        return _refused(visit, "login", place, "locked")
+        return _waits(visit, "login", place, "locked", left(visit, who))
     user = parts.store.user(name)
     visit.told["user"] = user.name if user else ""
     if not passwords.matches(user, given) or user is None or user.disabled:
@@ -153,7 +152,7 @@ def _change(visit: Visit, user: User) -> tuple[str, str]:
     """Change the password as the form says; else the error and its message."""
     fresh, error = visit.text("password"), proved(visit, user)
     if error:
-        return error, MESSAGES[error] if error == "locked" else "The present password is not right."
+        return error, "The present password is not right."
     if fresh != visit.text("again"):
         return "different", "The two new passwords are not the same."
     if fresh == visit.text("current"):
@@ -166,9 +165,21 @@ def _change(visit: Visit, user: User) -> tuple[str, str]:
     return "", ""
 
 
-def _refused(visit: Visit, page: str, place: Place, error: str, message: str = "", status: int = 401) -> Response:
-    shown = {"username": visit.text("username")} if page == "login" else {}
-    return visit.page(page, status, place.request, error=error, message=message or MESSAGES[error], **shown)
+def _refused(visit: Visit, page: str, place: Place, error: str, message: str = "", **shown: Any) -> Response:
+    shown |= {"username": visit.text("username")} if page == "login" else {}
+    return visit.page(page, 401, place.request, error=error, message=message or MESSAGES[error], **shown)
+
+
+def _waits(visit: Visit, page: str, place: Place, error: str, wait: int, **shown: Any) -> Response:
+    """Who failed too often is told for how many seconds they wait."""
+    answer = _refused(visit, page, place, error, MESSAGES[error].format(wait=wait), **shown)
+    answer.headers["Retry-After"] = str(wait)
+    return answer
+
+
+def left(visit: Visit, who: str) -> int:
+    """The seconds that a subject still waits, at least one."""
+    return max(1, attempts.wait(visit.parts.store, who, visit.parts.options.login_limit, visit.parts.now()))
 
 
 def _hint(place: Place) -> str:
