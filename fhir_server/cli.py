@@ -88,7 +88,8 @@ def serve(
     settings = settings_of(flags).settings
     if fault := may_serve(settings):
         refuse(fault, 2)
-    from fhir_server.supervisor import CannotServe, supervise  # noqa: PLC0415  (rule 3)
+    from fhir_server.family import CannotServe  # noqa: PLC0415  (rule 3)
+    from fhir_server.supervisor import supervise  # noqa: PLC0415
 
     try:
         code = supervise(settings)

@@ -13,9 +13,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from fhir_server.family import Announce, CannotServe, nothing_more
 from fhir_server.settings import Settings
 from fhir_server.storage.sqlite.auth import SqliteAuthStore
-from fhir_server.supervisor import Announce, CannotServe, nothing_more
 from resources.errors import FhirError
 from smart_auth import keys
 from smart_auth.model import Client, User

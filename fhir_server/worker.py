@@ -14,13 +14,13 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from fhir_server.family import CannotServe, Work
 from fhir_server.interactions.assembly import DATABASE
 from fhir_server.observability.board import Board
 from fhir_server.observability.tracing import NotInstalled, require_installed
 from fhir_server.settings import Settings
 from fhir_server.storage.sqlite.connection import FileLock, connect
 from fhir_server.storage.sqlite.migrations import migrate
-from fhir_server.supervisor import CannotServe, Work
 from fhir_server.tls import TlsFault, server_context
 from resources.errors import FhirError
 

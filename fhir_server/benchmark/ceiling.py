@@ -6,8 +6,8 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fhir_server.family import Child, listen, run_family
 from fhir_server.settings import Settings
-from fhir_server.supervisor import Child, listen, run_family
 from fhir_server.worker import serve_application
 
 

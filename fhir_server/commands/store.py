@@ -103,7 +103,7 @@ def restore(
     settings = settings_of({"data_dir": data_dir}).settings
     from fhir_server.archive import CannotBackUp  # noqa: PLC0415
     from fhir_server.backup import restore as put_in_place  # noqa: PLC0415
-    from fhir_server.supervisor import CannotServe  # noqa: PLC0415
+    from fhir_server.family import CannotServe  # noqa: PLC0415
     from fhir_server.worker import database_path, prepare_data  # noqa: PLC0415
 
     try:

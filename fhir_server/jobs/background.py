@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 from fhir_server.audit.keeper import keeping
+from fhir_server.family import Work
 from fhir_server.integrity.bases import remember_bases
 from fhir_server.jobs.maintenance import checkpoint, statistics_handler
 from fhir_server.jobs.port import LEASE, Handler, Interrupted, Job, JobQueue, waiting
@@ -23,7 +24,6 @@ from fhir_server.jobs.queue import SqliteJobQueue
 from fhir_server.jobs.reindex import reindex_handler
 from fhir_server.settings import Settings
 from fhir_server.storage.sqlite.connection import FileLock, connect
-from fhir_server.supervisor import Work
 from fhir_server.worker import database_path
 
 CHECKPOINT_EVERY = 20.0
@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 
 def run_jobs(settings: Settings) -> Work:
-    """The work of the background process (see `supervisor.Work`)."""
+    """The work of the background process (see `family.Work`)."""
 
     def work(ready: Callable[[], None], lifeline: int) -> None:
         leaving = Leaving(lifeline)

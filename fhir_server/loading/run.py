@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from fhir_server.family import CannotServe
 from fhir_server.generator import run as generate
 from fhir_server.interactions.assembly import assemble, compose
 from fhir_server.jobs.background import STATISTICS_EVERY
@@ -24,7 +25,6 @@ from fhir_server.settings import Settings
 from fhir_server.storage.port import Conflict, FollowUp, UnitOfWork
 from fhir_server.storage.sqlite.connection import connect
 from fhir_server.storage.sqlite.writer import Outcome, Writer
-from fhir_server.supervisor import CannotServe
 from fhir_server.worker import database_path, prepare_data
 from resources.errors import FhirError
 from resources.model import ResourceKey

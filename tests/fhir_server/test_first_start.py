@@ -9,10 +9,10 @@ from contextlib import closing
 import httpx2
 import pytest
 
+from fhir_server.family import CannotServe
 from fhir_server.first_start import BASE, prepare_auth
 from fhir_server.settings import Settings, load_settings
 from fhir_server.storage.sqlite.auth import SqliteAuthStore
-from fhir_server.supervisor import CannotServe
 from fhir_server.worker import prepare_data
 from smart_auth import passwords
 from smart_auth.model import User

@@ -84,7 +84,8 @@ PROGRAM = """
 import os, resource, faulthandler, sys
 from fhir_server.observability.board import Board
 from fhir_server.settings import Settings
-from fhir_server.supervisor import Child, configure_logging, listen, run_family
+from fhir_server.family import Child, listen, run_family
+from fhir_server.observability import configure_logging
 from fhir_server.watchdog import Watchdog
 import time
 configure_logging("info")

@@ -1,4 +1,4 @@
-"""The supervisor with children that need no application: each test is a process of its own, since it forks."""
+"""A family with children that need no application: each test is a process of its own, since it forks."""
 
 import os
 import signal
@@ -11,8 +11,8 @@ import pytest
 PROGRAM = """
 import os, select, signal, sys, time
 from fhir_server.settings import Settings
-from fhir_server.supervisor import Child, listen, run_family
-from fhir_server.supervisor import configure_logging
+from fhir_server.family import Child, listen, run_family
+from fhir_server.observability import configure_logging
 configure_logging("info")
 def steady(ready, lifeline):
     os.write(2, b"pid %d\\n" % os.getpid())
@@ -26,7 +26,7 @@ def broken(ready, lifeline):
     raise ValueError("a fault at start")
 work = {"steady": steady, "broken": broken}[sys.argv[1]]
 listener = listen("127.0.0.1", 0)
-from fhir_server.supervisor import CannotServe
+from fhir_server.family import CannotServe
 try:
     code = run_family([Child("one", work), Child("two", work)], listener, Settings(pid_file=sys.argv[2], grace=2))
 except CannotServe as error:
