@@ -20,6 +20,7 @@ from typing import Final
 from fhir_server.interactions.attachments import BINARY, attached
 from fhir_server.interactions.conditions import RETRIES, contended
 from fhir_server.interactions.deciding import Deciding, forbidden
+from fhir_server.interactions.directory import containing, public
 from fhir_server.interactions.prepare import Preparer
 from fhir_server.interactions.sections import Sections
 from fhir_server.storage.port import (
@@ -36,7 +37,6 @@ from fhir_server.storage.port import (
     UnitOfWork,
     Written,
 )
-from resources.errors import FhirError
 from resources.json_format import decode, encode
 from resources.model import ResourceKey
 from search.everything import EverythingQuery
@@ -44,30 +44,22 @@ from search.narrowing import EVERYTHING, Narrowing
 from search.query import (
     All,
     And,
-    Chain,
     HasId,
     InCompartment,
-    Match,
-    MemberTest,
     Node,
     Not,
     Nothing,
     Or,
     OwnedBy,
-    Present,
     Query,
-    Reverse,
-    SubsumptionTest,
 )
 from smart_auth.access.decisions import Access
-from smart_auth.access.redaction import PUBLIC, redacted
+from smart_auth.access.redaction import redacted
 from smart_auth.access.sections import has_sections
 from smart_auth.access.writes import satisfies
 
 _COUNTED: Final = 1000
 """The longest history whose total is counted by looking at each version."""
-_TERMS: Final[dict[type, str]] = {MemberTest: "ValueSet", SubsumptionTest: "CodeSystem"}
-"""Tests that tell what a definition holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +142,15 @@ class GuardedStore:
     async def search(self, query: Query, narrowing: Narrowing) -> Page:
         """See the port."""
         narrowing = self._narrowed(narrowing)
-        for one in (query, *query.others):
-            self._require_public(one)
+        others = tuple([public(self.access, one) for one in query.others])
+        query = public(self.access, query if not others else replace(query, others=others))
         query, narrowing = self.sections.searched(query, narrowing)
-        page = await self.inner.search(query, narrowing)
+        page = await self.inner.search(query, containing(self.access, query, narrowing))
         return replace(page, rows=await self._rows(page.rows, narrowing))
 
     async def keys(self, query: Query, narrowing: Narrowing, limit: int) -> frozenset[ResourceKey]:
         """See the port."""
-        self._require_public(query)
-        query, narrowing = self.sections.searched(query, self._narrowed(narrowing))
+        query, narrowing = self.sections.searched(public(self.access, query), self._narrowed(narrowing))
         return await self.inner.keys(query, narrowing, limit)
 
     async def everything(self, query: EverythingQuery, narrowing: Narrowing) -> Collected:
@@ -232,20 +223,6 @@ class GuardedStore:
         public = redacted(resource)
         return stored if public is resource else stored._replace(body=encode(public))
 
-    def _require_public(self, query: Query) -> None:
-        """403 for a search by what would be left out of the answer."""
-        for kind, code, test in _asked(query.where, query.type):
-            self._require_public_parameter(kind, code)
-            told = _TERMS.get(type(test))
-            if told is not None and not isinstance(self.access.node(told, "s"), All):
-                raise forbidden(f"a search by what a {told} holds needs access to each {told}")
-        for key in query.sort:
-            self._require_public_parameter(query.type, key.field)
-
-    def _require_public_parameter(self, kind: str, code: str) -> None:
-        if kind in PUBLIC and code not in PUBLIC[kind] and self.access.redacts(ResourceKey(kind, "")):
-            raise FhirError(403, "forbidden", f"the search parameter {code} of {kind} is not for you")
-
     # ---- writes
 
     async def commit(self, unit: UnitOfWork) -> tuple[Written, ...]:
@@ -290,21 +267,3 @@ def _owner(node: Node) -> ResourceKey | None:
         case And(parts):
             return next((found for part in parts if (found := _owner(part)) is not None), None)
     return None
-
-
-def _asked(node: Node, kind: str) -> list[tuple[str, str, object]]:
-    """The types and parameters that a search looks at, each with its test."""
-    match node:
-        case And(parts) | Or(parts):
-            return [row for part in parts for row in _asked(part, kind)]
-        case Not(part):
-            return _asked(part, kind)
-        case Match(parameter, test):
-            return [(kind, parameter.code, test)]
-        case Present(parameter):
-            return [(kind, parameter.code, None)]
-        case Chain(parameter, target, where):
-            return [(kind, parameter.code, None), *_asked(where, target)]
-        case Reverse(source, parameter, where):
-            return [(source, parameter.code, None), *_asked(where, source)]
-    return []

@@ -28,6 +28,7 @@ PUBLIC: Final = {
     },
 }
 """Types whose entries are of persons -> the search parameters that tell nothing of what is left out."""
+_PLACES: Final = ("address", "telecom", "contact")
 _TELLING: Final = ("text", "contained", "extension")
 """What may tell anything of a person, and is left out whole."""
 _TAG: Final = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
@@ -36,14 +37,11 @@ _TAG: Final = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationVa
 def redacted(resource: Resource) -> Resource:
     """The entry without what is private: the same object when nothing is."""
     changed: dict[str, Any] = {}
-    for name in ("address", "telecom"):
+    for name in _PLACES:
         value = resource.get(name)
-        if isinstance(value, list):
-            kept = [one for one in value if not _is_private(one)]
-            if len(kept) < len(value):
-                changed[name] = kept
-        elif _is_private(value):
-            changed[name] = None
+        kept = _public(value)
+        if kept is not value:
+            changed[name] = kept
     for name in ("birthDate", "_birthDate"):
         if name in resource:
             changed[name] = None
@@ -67,5 +65,16 @@ def is_part(body: bytes) -> bool:
     return b'"code":"SUBSETTED"' in body
 
 
-def _is_private(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("use") == "home"
+def _public(value: Any) -> Any:
+    """Addresses, telephone numbers or contacts without those at home: the same object when there are none, None for one at home."""
+    if isinstance(value, list):
+        kept = [_public(one) for one in value]
+        same = all(new is old for new, old in zip(kept, value, strict=True))
+        return value if same else [one for one in kept if one is not None]
+    if not isinstance(value, dict):
+        return value
+    if value.get("use") == "home":
+        return None
+    inner = {name: _public(value[name]) for name in _PLACES if name in value}
+    same = all(new is value[name] for name, new in inner.items())
+    return value if same else {name: one for name, one in {**value, **inner}.items() if one is not None and one != []}

@@ -310,6 +310,47 @@ async def test_what_is_left_out_is_not_searched_by(hospital, query):
     assert (await hospital.get(query, hospital.as_("adam", "user/*.rs"))).status_code == 200
 
 
+HOMES = [
+    {"resourceType": "Location", "id": "flat", "name": "Flat", "managingOrganization": ref("Organization/practice"), "address": {"use": "home", "city": "Hometown"}},
+    {"resourceType": "Location", "id": "hall", "name": "Hall", "address": {"use": "work", "city": "Worktown"}},
+    {
+        "resourceType": "Organization",
+        "id": "practice",
+        "name": "Practice",
+        "contact": [{"telecom": [{"system": "phone", "use": "home", "value": "999"}, {"system": "phone", "use": "work", "value": "111"}], "address": {"use": "home", "city": "Hometown"}}],
+    },
+    {
+        "resourceType": "Practitioner",
+        "id": "owner",
+        "contained": [{"resourceType": "Organization", "id": "own", "name": "Homeclinic"}],
+        "qualification": [{"code": {"text": "x"}, "issuer": {"reference": "#own"}}],
+    },
+]  # fmt: skip
+
+
+async def test_a_home_address_is_none_to_those_who_look_things_up(fresh):
+    operator, anne, adam = fresh.as_("", OPERATOR), fresh.as_(*ANNE), fresh.as_("adam", "user/*.rs")
+    for one in HOMES:
+        answer = await fresh.send("PUT", f"{one['resourceType']}/{one['id']}", one, operator)
+        assert answer.status_code in (200, 201), answer.text
+    for url, hers, his in (
+        ("Location?address-city=Hometown", set(), {"flat"}),
+        ("Location?address=Worktown", {"hall"}, {"hall"}),
+        ("Location?name=Fla,Hal&address-city:missing=false", {"hall"}, {"flat", "hall"}),
+        ("Location?_filter=address-city eq Hometown", set(), {"flat"}),
+        ("Organization?_has:Location:organization:address-city=Hometown", set(), {"practice"}),
+        ("Organization?_contained=true&name=Homeclinic", set(), {"owner"}),
+        ("Organization?_contained=true&_containedType=contained&name=Homeclinic", set(), {"own"}),
+        ("Organization?_contained=both&name=Homeclinic,Practice", {"practice"}, {"practice", "owner"}),
+    ):
+        assert await fresh.ids(url, anne) == hers, url
+        assert await fresh.ids(url, adam) == his, url
+    assert (await fresh.get("Location?_sort=address-city", anne)).status_code == 403
+    body = (await fresh.get("Organization/practice", anne)).json()
+    assert body["contact"] == [{"telecom": [{"system": "phone", "use": "work", "value": "111"}]}]
+    assert body["meta"]["tag"][0]["code"] == "SUBSETTED"
+
+
 # ---- history
 
 
