@@ -4,6 +4,9 @@ import base64
 import hmac
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice
+from threading import Event
 
 import anyio
 import pytest
@@ -402,6 +405,40 @@ async def test_a_url_that_fails_is_left_alone_for_a_second(world, site, keys):
     site.fault = ""
     world.clock.now += 2
     assert found(keys, world) == "ec-1"
+
+
+async def test_a_fetch_that_fails_takes_no_key_away(world, site, keys):
+    assert found(keys, world) == "ec-1"
+    site.fault = "it does not answer"
+    world.clock.now += 2
+    with pytest.raises(FetchFault):
+        keys.key(world.store.client("service"), "guess", "EC")
+    assert found(keys, world) == "ec-1"
+
+
+async def test_a_slow_url_holds_few_threads_and_nobody_whose_key_is_known(world, site):
+    going, gone = Event(), Event()
+
+    def slow(url):
+        if site.asked:
+            going.set()
+            gone.wait(30)
+        return site(url)
+
+    keys, client = ClientKeys(slow, world.clock), world.store.client("service")
+    assert keys.key(client, "ec-1", "EC")["kid"] == "ec-1"
+    world.clock.now += 2
+    with ThreadPoolExecutor(40) as pool:
+        try:
+            asked = [pool.submit(keys.key, client, "guess", "EC") for _ in range(40)]
+            assert going.wait(30)
+            refused = islice(as_completed(asked, timeout=30), 28)
+            assert all(isinstance(one.exception(), FetchFault) for one in refused)
+            assert sum(not one.done() for one in asked) == 12
+            assert keys.key(client, "ec-1", "EC")["kid"] == "ec-1"
+        finally:
+            gone.set()
+    assert len(site.asked) == 2
 
 
 @pytest.mark.parametrize("document", [[], {"keys": {}}, {"keys": None}, "x", None, {"keys": ["x", 7, {"kid": "ec-1"}]}])
