@@ -72,6 +72,10 @@ class Extractor:
         other._plans = dict(self._plans) if registry.epoch == self._epoch else {}
         return other
 
+    def snapshot(self) -> "Extractor":
+        """An extractor by the search parameters of now, for another thread."""
+        return self.fork(self._registry.fork())
+
     def extract(self, resource: Resource, key: ResourceKey) -> Entries:
         """The entries of a valid resource known as `key`."""
         local = {one["id"]: one["resourceType"] for one in resource.get("contained", ()) if "id" in one}

@@ -15,13 +15,14 @@ from typing import Any, Final
 
 from fhir_server.http.request import FhirRequest, refuse_parameters
 from fhir_server.http.response import FhirResponse, validators
+from fhir_server.interactions.apart import put_apart
 from fhir_server.interactions.body import resource_of
 from fhir_server.interactions.commit import commit
 from fhir_server.interactions.conditions import current_version, precondition_failed, retried
 from fhir_server.interactions.criteria import find
 from fhir_server.interactions.links import require_literal
 from fhir_server.interactions.parts import require_shown_whole
-from fhir_server.interactions.prepare import checked, put, require_same_id, require_whole
+from fhir_server.interactions.prepare import checked, require_same_id, require_whole
 from fhir_server.interactions.service import Service
 from fhir_server.interactions.written import answer
 from fhir_server.storage.port import Conflict, Guard, Stored, UnitOfWork
@@ -82,7 +83,7 @@ async def _write(
     require_shown_whole(stored, request.narrowing)
     resource = patched(service, wanted, decode(stored.body))
     require_literal(service, request, resource)
-    write = put(service.preparer, resource, stored.key, "PATCH", expected=stored.version)
+    write = await put_apart(service.preparer, resource, stored.key, "PATCH", expected=stored.version)
     try:
         (done,) = await commit(service, UnitOfWork((write,), tuple(guards)), request.narrowing)
     except Conflict as conflict:

@@ -9,10 +9,11 @@ Specification: https://hl7.org/fhir/R4/http.html#history, https://hl7.org/fhir/R
 
 from typing import Final, Literal, cast
 
+from fhir_server.interactions.apart import checked_apart, put_apart
 from fhir_server.interactions.entries import Entry, at, entries_of, entry_shape, placed, require_writable
 from fhir_server.interactions.pace import pacer
 from fhir_server.interactions.plan import Plan
-from fhir_server.interactions.prepare import checked, put, require_same_id, require_whole
+from fhir_server.interactions.prepare import require_same_id, require_whole
 from fhir_server.interactions.service import Service
 from fhir_server.interactions.update import require_known
 from fhir_server.storage.port import Delete, Put, UnitOfWork
@@ -49,10 +50,10 @@ async def _write(service: Service, entry: Entry, narrowing: Narrowing) -> Put | 
     try:
         require_same_id(entry.resource, key)
         require_whole(entry.resource)
-        checked(service.preparer, entry.resource)
+        await checked_apart(service.preparer, entry.resource)
         await require_known(service, key, narrowing)
         method = cast("Literal['POST', 'PUT', 'PATCH']", entry.method)
-        return put(service.preparer, entry.resource, key, method)
+        return await put_apart(service.preparer, entry.resource, key, method)
     except FhirError as error:
         raise placed(error, entry) from None
 

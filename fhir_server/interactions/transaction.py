@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Literal, cast
 
 from fhir_server.interactions.aims import Aim, aim_of
+from fhir_server.interactions.apart import checked_apart, put_apart
 from fhir_server.interactions.clashes import require_apart, require_distinct
 from fhir_server.interactions.entries import (
     METHODS,
@@ -30,7 +31,7 @@ from fhir_server.interactions.pace import Pace, pacer
 from fhir_server.interactions.parts import require_whole_copy
 from fhir_server.interactions.patch import patch_of
 from fhir_server.interactions.plan import READS, Plan
-from fhir_server.interactions.prepare import checked, put, require_same_id
+from fhir_server.interactions.prepare import require_same_id
 from fhir_server.interactions.service import Service
 from fhir_server.storage.port import Delete, Put, UnitOfWork
 from resources.errors import FhirError, Issue
@@ -64,7 +65,7 @@ async def plan_transaction(service: Service, bundle: Resource, narrowing: Narrow
         if aim.resource is None:
             writes += [Delete(key, aim.expected) for key in aim.keys]
         else:
-            puts[aim.entry.index] = _put(service, aim, aim.resource)
+            puts[aim.entry.index] = await _put(service, aim, aim.resource)
             writes.append(puts[aim.entry.index])
         await pace()
     await require_apart(aims, puts, service.now(), pace)
@@ -109,7 +110,7 @@ async def _check_resource(service: Service, entry: Entry, resource: Resource, na
                 require_same_id(resource, ResourceKey(*entry.segments))
             key = ResourceKey(entry.segments[0], str(resource.get("id", "")))
             await require_whole_copy(service, key, resource, narrowing)
-        checked(service.preparer, resource)
+        await checked_apart(service.preparer, resource)
     except FhirError as error:
         raise placed(error, entry) from None
 
@@ -119,9 +120,11 @@ def _order(aim: Aim) -> int:
     return min(METHODS.index(aim.entry.method), METHODS.index("PUT"))
 
 
-def _put(service: Service, aim: Aim, resource: Resource) -> Put:
+async def _put(service: Service, aim: Aim, resource: Resource) -> Put:
     method = cast("Literal['POST', 'PUT', 'PATCH']", aim.entry.method)
     try:
-        return put(service.preparer, resource, aim.keys[0], method, expected=aim.expected, fresh=aim.creates)
+        return await put_apart(
+            service.preparer, resource, aim.keys[0], method, expected=aim.expected, fresh=aim.creates
+        )
     except FhirError as error:
         raise placed(error, aim.entry) from None

@@ -15,6 +15,7 @@ from typing import Final
 
 from fhir_server.http.request import FhirRequest, Pairs, refuse_parameters
 from fhir_server.http.response import FhirResponse
+from fhir_server.interactions.apart import checked_apart, put_apart
 from fhir_server.interactions.body import resource_of
 from fhir_server.interactions.commit import commit
 from fhir_server.interactions.conditions import (
@@ -27,7 +28,7 @@ from fhir_server.interactions.conditions import (
 from fhir_server.interactions.criteria import find
 from fhir_server.interactions.links import require_literal
 from fhir_server.interactions.parts import require_whole_copy
-from fhir_server.interactions.prepare import checked, put, require_same_id
+from fhir_server.interactions.prepare import require_same_id
 from fhir_server.interactions.service import Service
 from fhir_server.interactions.written import answer
 from fhir_server.storage.port import Conflict, Guard, UnitOfWork
@@ -45,13 +46,13 @@ async def update(service: Service, request: FhirRequest) -> FhirResponse:
     resource = resource_of(service, request, key.type)
     require_same_id(resource, key)
     await require_whole_copy(service, key, resource, request.narrowing)
-    checked(service.preparer, resource)
+    await checked_apart(service.preparer, resource)
     require_literal(service, request, resource)
     expected = await preconditions(service, key, request.headers, request.narrowing)
     if not expected:
         await require_known(service, key, request.narrowing)
     try:
-        new = put(service.preparer, resource, key, "PUT", expected=expected)
+        new = await put_apart(service.preparer, resource, key, "PUT", expected=expected)
         (done,) = await commit(service, UnitOfWork((new,)), request.narrowing)
     except Conflict:
         raise (exists_already if expected == 0 else precondition_failed)(key) from None
@@ -63,12 +64,12 @@ async def conditional_update(service: Service, request: FhirRequest) -> FhirResp
     (kind,) = request.segments
     resource = resource_of(service, request, kind)
     await require_whole_copy(service, ResourceKey(kind, str(resource.get("id", ""))), resource, request.narrowing)
-    checked(service.preparer, resource)
+    await checked_apart(service.preparer, resource)
     require_literal(service, request, resource)
 
     async def attempt() -> FhirResponse:
         meant = await meaning(service, kind, request.query, resource, request.headers, request.narrowing)
-        new = put(service.preparer, resource, meant.key, "PUT", expected=meant.expected, fresh=meant.fresh)
+        new = await put_apart(service.preparer, resource, meant.key, "PUT", expected=meant.expected, fresh=meant.fresh)
         (done,) = await commit(service, UnitOfWork((new,), (meant.guard,)), request.narrowing)
         return answer(service, request, done, 201 if done.created else 200)
 
