@@ -15,6 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from fhir_server.family import CannotServe, Work
+from fhir_server.http.transmission import Protocol
 from fhir_server.interactions.assembly import DATABASE
 from fhir_server.observability.board import Board
 from fhir_server.observability.tracing import NotInstalled, require_installed
@@ -104,7 +105,7 @@ def serve_application(app: ASGIApp, listener: socket.socket, settings: Settings)
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_config=None,
