@@ -18,6 +18,7 @@ from typing import Annotated, Final
 import typer
 
 from fhir_server.commands import DataDir, audit, auth, refuse, settings_of, store, work
+from fhir_server.commands.recording import recorded
 from fhir_server.settings import Settings, explain, is_loopback
 
 app = typer.Typer(
@@ -113,11 +114,12 @@ def load(
     owner = parse(organization, (settings.base,)).key if organization else None
     if organization and (owner is None or owner.type != "Organization"):
         refuse(f"{organization!r} is no reference to an organization of this server, like Organization/ID", 2)
-    try:
-        complete = run_load(settings, paths, processes, owner)
-    except CannotLoad as error:
-        refuse(str(error), 1)
-    raise typer.Exit(0 if complete else 1)
+    with recorded(settings, "load", f"{len(paths)} path{'s' * (len(paths) != 1)}"):
+        try:
+            complete = run_load(settings, paths, processes, owner)
+        except CannotLoad as error:
+            refuse(str(error), 1)
+        raise typer.Exit(0 if complete else 1)
 
 
 @app.command()

@@ -21,6 +21,8 @@ from smart_auth.scopes import LETTERS
 
 Reach = Literal["any", "organization", "ward", "assigned", "ordered", "payer", "self"]
 REACHES: Final[tuple[str, ...]] = get_args(Reach)
+PERSONAL: Final[frozenset[Reach]] = frozenset({"ward", "assigned", "ordered", "self"})
+"""Reaches that go by who the person is (`fhirUser`)."""
 EVERY: Final = "*"
 
 DIRECTORY: Final = frozenset(

@@ -46,6 +46,10 @@ _ACTIONS: Mapping[str, Action] = {
 _BY_METHOD: Mapping[str, Action] = {"GET": "R", "HEAD": "R", "PUT": "U", "PATCH": "U", "DELETE": "D"}
 """Of what has no code of its own, such as conditional writes."""
 _PAGES: Final = "/auth/"
+COMMAND: Final = "command"
+"""The shape of what was done on the command line; `code` is the command."""
+_IMPORT: Final = ("110107", "Import")
+_ALERT: Final = ("110113", "Security Alert")
 _SESSIONS: Mapping[str, tuple[str, str]] = {"login": ("110122", "Login"), "logout": ("110123", "Logout")}
 _STATUSES: Final = frozenset(HTTPStatus)
 _QUERIES: Final = frozenset({"search-type", "search-system", "search-compartment"})
@@ -114,6 +118,9 @@ def _type(record: Record) -> Mapping[str, str]:
         return {"system": _DICOM, "code": "110101", "display": "Audit Log Used"}
     if record.shape.startswith(_PAGES):
         return {"system": _DICOM, "code": "110114", "display": "User Authentication"}
+    if record.shape == COMMAND:
+        code, display = _IMPORT if record.code == "load" else _ALERT
+        return {"system": _DICOM, "code": code, "display": display}
     return {"system": _EVENT, "code": "rest", "display": "RESTful Operation"}
 
 
@@ -128,7 +135,8 @@ def _subtype(record: Record) -> Mapping[str, str]:
 
 def _said(record: Record) -> str:
     if record.kind == "begun":
-        return "The server ended before it answered; whether it was written is not known"
+        who = "command ended before it was done" if record.shape == COMMAND else "server ended before it answered"
+        return f"The {who}; whether it was written is not known"
     if record.kind != "request":
         return f"Journal {record.journal}: {record.note}"
     phrase = HTTPStatus(record.status).phrase if record.status in _STATUSES else ""

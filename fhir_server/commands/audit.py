@@ -4,13 +4,13 @@ import json
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fhir_server.commands import AsJson, DataDir, refuse, store_of
+from fhir_server.commands import AsJson, DataDir, refuse, settings_of, store_of
 from fhir_server.settings import Settings
 
 _DIGITS = 64
@@ -92,6 +92,7 @@ def _ledger(data_dir: Path | None) -> Iterator[tuple[sqlite3.Connection, Path, S
     from fhir_server.audit.ledger import FOLDER, opened  # noqa: PLC0415
     from resources.errors import FhirError  # noqa: PLC0415
 
+    settings = _based(data_dir, settings)
     folder = settings.data_dir / FOLDER
     if not folder.is_dir():
         refuse(f"there is no audit trail in {settings.data_dir}", 1)
@@ -101,6 +102,17 @@ def _ledger(data_dir: Path | None) -> Iterator[tuple[sqlite3.Connection, Path, S
             yield connection, folder, settings
     except (FhirError, sqlite3.Error, OSError) as error:
         refuse(f"cannot read the audit trail: {error}", 1)
+
+
+def _based(data_dir: Path | None, settings: Settings) -> Settings:
+    """The settings with the FHIR base that the store was last served under."""
+    from fhir_server.commands.desk import based  # noqa: PLC0415  (rule 3 of the command line)
+    from fhir_server.storage.sqlite.auth import AUTH_DATABASE, SqliteAuthStore  # noqa: PLC0415
+
+    if not (settings.data_dir / AUTH_DATABASE).is_file():
+        return settings
+    with closing(SqliteAuthStore.open(settings.data_dir)) as store:
+        return based(settings_of({"data_dir": data_dir}), store)
 
 
 @contextmanager

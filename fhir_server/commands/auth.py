@@ -43,7 +43,7 @@ def list_grants(
 @grants.command("revoke")
 def revoke(user: UserName = None, client: ClientId = None, as_json: AsJson = False, data_dir: DataDir = None) -> None:
     """Revoke grants: their access and refresh tokens are refused within a second everywhere."""
-    with desk(data_dir, as_json=as_json) as here:
+    with desk(data_dir, as_json=as_json, does="grant revoke", about=user or client or "") as here:
         number = here.store.revoke([grant.id for grant in _chosen(here, user, client)])
         here.answer({"revoked": number}, f"{number} revoked")
 
@@ -61,7 +61,7 @@ def list_keys(as_json: AsJson = False, data_dir: DataDir = None) -> None:
 @signing_keys.command("rotate")
 def rotate(as_json: AsJson = False, data_dir: DataDir = None) -> None:
     """Make new keys, which sign from now on; those before go on verifying what they signed."""
-    with desk(data_dir, as_json=as_json) as here:
+    with desk(data_dir, as_json=as_json, does="keys rotate") as here:
         made = [_described(key) for key in keys.rotate(here.store, here.now)]
         here.answer({"keys": made}, *(f"{row['kid']}  {row['alg']}" for row in made))
 
@@ -71,7 +71,7 @@ def disable(
     kid: Annotated[str, typer.Argument(help="The key.")], as_json: AsJson = False, data_dir: DataDir = None
 ) -> None:
     """Trust a key no more: all it signed is refused within a second everywhere. A key that is missing then is made."""
-    with desk(data_dir, as_json=as_json) as here:
+    with desk(data_dir, as_json=as_json, does="keys disable", about=kid) as here:
         found = next((key for key in here.store.keys() if key.kid == kid), None)  # noqa: SIM118  (no mapping)
         if found is None:
             refuse(f"there is no key {kid}", 1)

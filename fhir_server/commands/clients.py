@@ -68,7 +68,7 @@ def add(
         misused(f"{client_id!r} is no client id: visible ASCII, at most 200")
     if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
         misused(f"--name: what people are shown has 1 to {_LONGEST_NAME} characters that can be shown")
-    with desk(data_dir, as_json=as_json) as here:
+    with desk(data_dir, as_json=as_json, does="client add", about=client_id or name) as here:
         if client_id and not replace_it and here.store.client(client_id) is not None:
             refuse(f"there is a client {client_id} already; --replace replaces it", 1)
         if role:
@@ -126,7 +126,7 @@ def rotate(
     data_dir: DataDir = None,
 ) -> None:
     """Give a symmetric client another secret; the one before is refused from now on."""
-    with desk(data_dir, as_json=as_json) as here:
+    with desk(data_dir, as_json=as_json, does="client rotate", about=client_id) as here:
         client = here.client(client_id)
         if client.kind != "symmetric":
             refuse(f"the client {client_id} is {client.kind}: it has no secret", 1)
@@ -143,18 +143,18 @@ def invite(
     data_dir: DataDir = None,
 ) -> None:
     """Make an initial access token, with which one app may register itself (RFC 7591)."""
-    with desk(data_dir, as_json=as_json) as here:
+    with desk(data_dir, as_json=as_json, does="client invite") as here:
         token = invitations.invite(here.store, _scope(scope), here.now + ttl)
         expires = instant((here.now + ttl) * 1_000_000)
         here.answer({"initialAccessToken": token, "scope": scope, "expiresAt": expires}, token)
 
 
 def _switch(client_id: str, data_dir: Path | None, *, as_json: bool, disabled: bool) -> None:
-    with desk(data_dir, as_json=as_json) as here:
+    word = "disable" if disabled else "enable"
+    with desk(data_dir, as_json=as_json, does=f"client {word}", about=client_id) as here:
         client = replace(here.client(client_id), disabled=disabled)
         here.store.put_client(client)
-        word = "disabled" if disabled else "enabled"
-        here.answer({**_told(client), "disabled": disabled}, f"client {client_id} {word}")
+        here.answer({**_told(client), "disabled": disabled}, f"client {client_id} {word}d")
 
 
 def _consistent(

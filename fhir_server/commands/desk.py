@@ -1,25 +1,28 @@
 """What the commands about access work at: the store of users and clients, the FHIR base, a look into the store of resources, the answer.
 
 Rules.
-1. A command works beside a running server or without one, from its data folder alone; nothing is ever asked on a terminal.
+1. A command works beside a running server or without one, from its data folder alone; nothing is ever asked on a terminal. A folder without a store
+   is a mistyped one: nothing is made in it (`serve`, `load` and `restore` make stores).
 2. Exit code 2: the command line cannot be meant (a missing option, no JSON, no scope); 1: it is well formed, but it cannot be done.
 3. With `--json` the last line of stdout is one object; a secret is told once, by the command that made it. Everything else goes to stderr.
 4. The FHIR base is the configured public URL's, else that of the server's last start in this folder.
+5. What a command changes goes into the audit trail (`recording.py`).
 """
 
 import json
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fhir_server.commands import refuse, settings_of
-from fhir_server.settings import Settings
-from fhir_server.storage.sqlite.auth import SqliteAuthStore
+from fhir_server.commands.recording import recorded
+from fhir_server.settings import Loaded, Settings
+from fhir_server.storage.sqlite.auth import AUTH_DATABASE, SqliteAuthStore
 from resources.errors import FhirError
 from resources.model import ResourceKey, is_id
 from smart_auth.model import Client, User
@@ -104,23 +107,39 @@ class Desk:
 
 
 @contextmanager
-def desk(data_dir: Path | None, *, as_json: bool) -> Iterator[Desk]:
-    """Open the store of users of the data folder; ends the command when it cannot be used."""
-    from fhir_server.first_start import BASE  # noqa: PLC0415  (rule 3 of the command line)
+def desk(
+    data_dir: Path | None, *, as_json: bool, does: str = "", about: str = "", keys: Sequence[str] = ()
+) -> Iterator[Desk]:
+    """Open the store of users of the data folder; ends the command when it cannot be used.
+
+    `does`: the command, when it changes something; `about` whom or what, `keys` the resources that it is about, for the audit.
+    """
+    from fhir_server.interactions.assembly import DATABASE  # noqa: PLC0415  (rule 3 of the command line)
 
     loaded = settings_of({"data_dir": data_dir})
+    folder = loaded.settings.data_dir
+    if not any((folder / name).is_file() for name in (DATABASE, AUTH_DATABASE)):
+        refuse(f"there is no store in {folder}", 1)
     try:
-        store = SqliteAuthStore.open(loaded.settings.data_dir)
+        store = SqliteAuthStore.open(folder)
         try:
-            settings = loaded.settings
-            base = None if "public_url" in loaded.sources else store.setting(BASE)
-            if base is not None:
-                settings = settings.model_copy(update={"public_url": base.removesuffix("/fhir")})
-            yield Desk(settings, store, as_json, int(time.time()))
+            settings = based(loaded, store)
+            with recorded(settings, does, about, keys) if does else nullcontext():
+                yield Desk(settings, store, as_json, int(time.time()))
         finally:
             store.close()
     except FhirError as error:
         refuse(f"cannot be done: {error}", 1)
+
+
+def based(loaded: Loaded, store: SqliteAuthStore) -> Settings:
+    """The settings with the FHIR base of the last start, unless a public URL is configured."""
+    from fhir_server.first_start import BASE  # noqa: PLC0415  (rule 3 of the command line)
+
+    base = None if "public_url" in loaded.sources else store.setting(BASE)
+    if base is None:
+        return loaded.settings
+    return loaded.settings.model_copy(update={"public_url": base.removesuffix("/fhir")})
 
 
 def checked_id(text: str, what: str) -> str:

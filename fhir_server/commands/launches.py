@@ -14,7 +14,7 @@ from fhir_server.commands.desk import Desk, checked_id, desk, misused
 from resources.model import instant
 from smart_auth import keys
 from smart_auth.model import Client, Grant, Launch, LaunchContext, Principal, User, handle
-from smart_auth.scopes import ScopeFault, Scopes, parse
+from smart_auth.scopes import WORDS, ScopeFault, Scopes, parse
 from smart_auth.tokens import Tokens
 
 _LONGEST_LAUNCH = 86400
@@ -50,7 +50,7 @@ def launch(
         fhir_context=tuple(_fhir_context(text) for text in fhir_context or ()),
         banner=None if banner is None else banner is Truth.YES,
     )
-    with desk(data_dir, as_json=as_json) as here:
+    with desk(data_dir, as_json=as_json, does="launch", about=client_id, keys=(f"Patient/{patient}",)) as here:
         client = here.live_client(client_id)
         if not client.launch_uri:
             refuse(f"the client {client_id} has no launch URI (client add --launch)", 1)
@@ -77,8 +77,8 @@ def token(
     data_dir: DataDir = None,
 ) -> None:
     """Make an access token; the last line is the token. Without --user no role binds it: it may all that its scopes say."""
-    scopes = _scopes(scope)
-    with desk(data_dir, as_json=as_json) as here:
+    scopes = _meant(_scopes(scope))
+    with desk(data_dir, as_json=as_json, does="token", about=user_name or client_id) as here:
         user = _live_user(here, user_name) if user_name else None
         client = here.live_client(client_id) if client_id else None
         if not patient and user is not None and user.fhir_user.startswith("Patient/"):
@@ -89,6 +89,9 @@ def token(
             patient=checked_id(patient, "a patient") if patient else "",
             encounter=checked_id(encounter, "an encounter") if encounter else "",
         )
+        for name, kind in ((patient, "Patient"), (encounter, "Encounter")):
+            if name:
+                asyncio.run(here.require(f"{kind}/{name}"))
         grant = Grant(
             handle(),
             client_id,
@@ -98,7 +101,7 @@ def token(
             context=context,
             auth_time=here.now if user else 0,
         )
-        keys.ensure(here.store, here.now)  # the server may not have been started yet
+        keys.ensure(here.store, here.now)  # the server may not have been started with access control yet
         here.store.add_grant(grant)
         usual = client.access_seconds if client and client.access_seconds else here.settings.smart.access_seconds
         answer = _response(here, grant, user, client, ttl or usual, scopes)
@@ -162,6 +165,20 @@ def _scopes(text: str) -> Scopes:
     except ScopeFault as fault:
         misused(f"--scope: {fault}")
     return scopes if text.strip() else misused("--scope: no scope is given")
+
+
+def _meant(scopes: Scopes) -> Scopes:
+    """The scopes; exit code 2 for one that means nothing here: whoever asks for a token by hand has mistyped it."""
+    from resources.definitions import load  # noqa: PLC0415  (rule 3 of the command line)
+
+    known = load().resource_types
+    for word in scopes.words:
+        if word not in WORDS:
+            misused(f"--scope: {word} means nothing here")
+    for one in scopes.resource:
+        if one.type != "*" and one.type not in known:
+            misused(f"--scope: {one.text}: {one.type} is no resource type")
+    return scopes
 
 
 def _fhir_context(text: str) -> Mapping[str, Any]:

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fhir_server.commands import AsJson, DataDir, Progress, refuse, settings_of, store_of
 from fhir_server.settings import Settings
+
+if TYPE_CHECKING:
+    from fhir_server.archive import Manifest
 
 
 def add_to(app: typer.Typer) -> None:
@@ -72,8 +75,9 @@ def _check(settings: Settings, database: Path, *, as_json: bool, thorough: bool)
 def backup(
     out: Annotated[Path, typer.Option("--out", help="File to write; gzipped when its name ends in .gz.")],
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Copy the store into one file as of one moment, while the server goes on."""
+    """Copy resources, users and clients into one file as of one moment, while the server goes on; the audit trail is not in it."""
     settings, database = store_of(data_dir)
     from fhir_server.archive import CannotBackUp  # noqa: PLC0415
     from fhir_server.backup import back_up, remember  # noqa: PLC0415
@@ -90,8 +94,22 @@ def backup(
         remember(database, settings.store, manifest, out)
     except (sqlite3.Error, FhirError, OSError) as error:
         sys.stderr.write(f"fhir-server: the backup is complete, but the store cannot note that it was made: {error}\n")
-    sys.stdout.write(json.dumps(asdict(manifest)) + "\n")
+    lines = [json.dumps(asdict(manifest))] if as_json else _told(manifest, out)
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
     progress.end(f"{sum(manifest.resources.values()):,} resources in {out} ({progress.seconds:.1f} s)")
+
+
+def _told(manifest: "Manifest", out: Path) -> Iterator[str]:
+    """What a backup holds, for people."""
+    from resources.model import instant  # noqa: PLC0415  (rule 3 of the command line)
+
+    yield f"backup        {out}, {out.stat().st_size / 1e6:,.1f} MB"
+    yield f"taken         {instant(manifest.taken)}"
+    yield f"resources     {sum(manifest.resources.values()):,}, {manifest.versions:,} versions"
+    yield from (f"  {name:<32}{number:>12,}" for name, number in manifest.resources.items())
+    yield f"users         {'with clients and signing keys' if manifest.users else 'none: there was no store of users'}"
+    yield "audit trail   not in it (`fhir-server audit export`, or a copy of the folder `audit`)"
+    yield f"sha256        {manifest.sha256} (of the store of resources)"
 
 
 def restore(

@@ -14,7 +14,7 @@ from fhir_server.commands import AsJson, DataDir, refuse
 from fhir_server.commands.desk import Desk, checked_id, desk, from_stdin, misused, warn
 from smart_auth import passwords
 from smart_auth.model import User
-from smart_auth.roles import RoleFault, roles_with
+from smart_auth.roles import PERSONAL, RoleFault, Roles, roles_with
 
 users = typer.Typer(help="People who can sign in.", no_args_is_help=True)
 
@@ -43,11 +43,12 @@ def add(
     """Add a user."""
     if not _NAME.fullmatch(unicodedata.normalize("NFC", name)):
         misused(f"{name!r} is no user name: letters, digits and @ . + - _, at most 100")
-    with desk(data_dir, as_json=as_json) as here:
+    with desk(data_dir, as_json=as_json, does="user add", about=name) as here:
         if here.store.user(name) is not None:
             refuse(f"there is a user {name} already", 1)
         roles = _roles(here, role)
         linked = asyncio.run(_person(here, fhir_user)) if fhir_user else ""
+        _warn_of_missing(here, roles, linked=bool(linked), employed=bool(organization))
         works_for = here.reference(organization, "Organization") if organization else ""
         if works_for and asyncio.run(here.read(works_for)) is None:
             warn(f"{works_for} is not in the store yet")
@@ -81,7 +82,7 @@ def show(as_json: AsJson = False, data_dir: DataDir = None) -> None:
 @users.command("disable")
 def disable(name: Name, as_json: AsJson = False, data_dir: DataDir = None) -> None:
     """Let a user in no more: sessions end and grants are revoked, within a second everywhere."""
-    with desk(data_dir, as_json=as_json) as here:
+    with desk(data_dir, as_json=as_json, does="user disable", about=name) as here:
         user = here.user(name)
         here.store.change_user(user.name, lambda known: replace(known, disabled=True))
         _sign_out(here, user)
@@ -92,7 +93,7 @@ def disable(name: Name, as_json: AsJson = False, data_dir: DataDir = None) -> No
 @users.command("enable")
 def enable(name: Name, as_json: AsJson = False, data_dir: DataDir = None) -> None:
     """Let a disabled user in again; failed logins are forgotten."""
-    with desk(data_dir, as_json=as_json) as here:
+    with desk(data_dir, as_json=as_json, does="user enable", about=name) as here:
         user = here.user(name)
         here.store.change_user(user.name, lambda known: replace(known, disabled=False))
         _forgive(here, user)
@@ -109,7 +110,7 @@ def passwd(
     data_dir: DataDir = None,
 ) -> None:
     """Give a user another password; sessions end, failed logins are forgotten."""
-    with desk(data_dir, as_json=as_json) as here:
+    with desk(data_dir, as_json=as_json, does="user passwd", about=name) as here:
         user = here.user(name)
         password = _password(here, name, from_stdin_wanted=password_stdin, generate=generate)
         kept = passwords.hash_password(password)
@@ -128,7 +129,7 @@ def second_factor(
     data_dir: DataDir = None,
 ) -> None:
     """Give a user a new second factor and ten recovery codes, printed once; what they had is good no more. Sessions end."""
-    with desk(data_dir, as_json=as_json) as here:
+    with desk(data_dir, as_json=as_json, does="user second-factor", about=name) as here:
         user = here.user(name)
         secret = "" if off else passwords.totp_secret()
         codes, kept = ((), ()) if off else passwords.recovery_codes()
@@ -149,7 +150,9 @@ def assign(
     data_dir: DataDir = None,
 ) -> None:
     """Make a user a member of a patient's care team: writes a CareTeam unless one says so already."""
-    with desk(data_dir, as_json=as_json) as here:
+    with desk(
+        data_dir, as_json=as_json, does="user assign", about=name, keys=(f"Patient/{checked_id(patient, 'a patient')}",)
+    ) as here:
         user = here.user(name)
         if not user.fhir_user:
             refuse(f"the user {name} is linked to no resource (--fhir-user), so no care team can name them", 1)
@@ -200,16 +203,32 @@ def _roles(here: Desk, asked: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(asked))
 
 
+def _warn_of_missing(here: Desk, roles: tuple[str, ...], *, linked: bool, employed: bool) -> None:
+    """Say that a role reaches nothing, or less, for who is linked to nobody or works for nobody."""
+    known = _known_roles(here)
+    for role in roles:
+        reaches = {permission.reach for permission in known[role]}
+        if not linked and not reaches.isdisjoint(PERSONAL):
+            reached = ", ".join(sorted(reaches & PERSONAL))
+            warn(f"the role {role} reaches patients as {reached}: without --fhir-user that is nobody")
+        if not employed and "payer" in reaches:
+            warn(f"the role {role} sees what its organization pays: without --organization that is nothing")
+
+
 def require_role(here: Desk, role: str) -> None:
     """Exit code 1 for a role that does not exist."""
+    known = _known_roles(here)
+    if role not in known:
+        refuse(f"there is no role {role}; there are {', '.join(known)}", 1)
+
+
+def _known_roles(here: Desk) -> Roles:
     from fhir_server.http.access import EDITED  # noqa: PLC0415  (rule 3 of the command line)
 
     try:
-        known = roles_with(here.store.setting(EDITED))
+        return roles_with(here.store.setting(EDITED))
     except RoleFault as fault:
         refuse(f"the roles cannot be read: {fault}", 1)
-    if role not in known:
-        refuse(f"there is no role {role}; there are {', '.join(known)}", 1)
 
 
 async def _person(here: Desk, given: str) -> str:

@@ -195,6 +195,11 @@ REFUSALS = {
     "a token of an empty scope": (2, "token --scope \u00a0", "scope"),
     "a token of a scope that is none": (2, "token --scope user/Patient.sr", "user/Patient.sr"),
     "a token of a patient nobody named": (2, "token --scope patient/*.rs", "--patient"),
+    "a token of a word that means nothing": (2, "token --scope user/*.rs\u00a0everything", "everything"),
+    "a token of a type that is none": (2, "token --scope user/Patients.rs", "Patients"),
+    "a token of an unknown patient": (1, "token --scope patient/*.rs --patient none", "Patient/none"),
+    "a token of a deleted patient": (1, "token --scope patient/*.rs --patient gone", "Patient/gone"),
+    "a token of an unknown encounter": (1, "token --scope patient/*.rs --patient p --encounter none", "Encounter/none"),
     "a token of nobody": (1, "token --scope user/*.rs --user none", "none"),
     "a token of a disabled user": (1, "token --scope user/*.rs --user gone", "disabled"),
     "a token in the name of no client": (1, "token --scope user/*.rs --client none", "none"),
@@ -529,16 +534,66 @@ def test_a_password_that_is_no_utf_8_is_refused(run):
     assert "UTF-8" in done.stderr
 
 
-def test_tokens_may_be_made_before_the_first_start(tmp_path):
-    done = CliRunner().invoke(app, ["token", "--scope", "system/*.rs", "--data-dir", str(tmp_path / "new")])
-    assert done.exit_code == 0
-    assert done.stdout.count(".") == 2
+COMMANDS = (
+    "user add x --role nurse --generate",
+    "user list",
+    "user disable x",
+    "user enable x",
+    "user passwd x --generate",
+    "user second-factor x",
+    "user assign x --patient p",
+    "client add --name N --type symmetric",
+    "client list",
+    "client disable x",
+    "client enable x",
+    "client rotate x",
+    "client invite",
+    "launch --client x --patient p",
+    "token --scope system/*.rs",
+    "grant list --user x",
+    "grant revoke --user x",
+    "keys list",
+    "keys rotate",
+    "keys disable x",
+    "check",
+    "info",
+    "jobs",
+    "reindex",
+    "backup --out x.tar",
+    "audit verify",
+    "audit export",
+)
 
 
-def test_users_may_be_added_before_the_first_start(tmp_path):
-    done = CliRunner().invoke(
-        app, ["user", "add", "jane", "--role", "nurse", "--generate", "--json", "--data-dir", str(tmp_path / "new")]
-    )
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_mistyped_folder_is_no_store(tmp_path, line):
+    for folder in (tmp_path / "new", tmp_path):
+        done = command(folder, *line.split(" "))
+        assert done.exit_code == 1
+        assert done.stderr == f"fhir-server: there is no store in {folder}\n"
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_users_and_tokens_may_be_made_before_the_first_start(tmp_path):
+    fill(tmp_path, WRITES, Settings(data_dir=tmp_path))  # as `load` leaves it
+    assert command(tmp_path, "user", "add", "jane", "--role", "nurse", "--generate").exit_code == 0
+    done = command(tmp_path, "token", "--scope", "system/*.rs")
+    assert (done.exit_code, done.stdout.count(".")) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--role", "doctor"], "assigned"),
+        (["--role", "nurse"], "ward"),
+        (["--role", "patient"], "self"),
+        (["--role", "insurer"], "--organization"),
+        (["--role", "admin"], ""),
+        (["--role", "pharmacist"], ""),
+        (["--role", "doctor", "--fhir-user", "Practitioner/d"], ""),
+    ],
+)
+def test_a_role_that_reaches_nobody_is_told(run, words, said):
+    done = run("user", "add", "x", *words, "--generate")
     assert done.exit_code == 0
-    assert (tmp_path / "new" / "auth.sqlite").exists()
-    assert not (tmp_path / "new" / DATABASE).exists()
+    assert (said in done.stderr) if said else not done.stderr

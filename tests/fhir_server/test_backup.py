@@ -248,9 +248,14 @@ def test_a_spoilt_backup_changes_nothing(small_store, archive, spoil, words):
 
 def test_the_commands_say_what_they_did(small_store, tmp_path):
     out = tmp_path / "b.tar.gz"
-    done = run("backup", "--data-dir", small_store.folder, "--out", out)
+    done = run("backup", "--data-dir", small_store.folder, "--out", out, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["versions"] == 9
+    told = run("backup", "--data-dir", small_store.folder, "--out", tmp_path / "people.tar").stdout
+    for line in ("backup ", "resources ", "users         none", "audit trail   not in it", "9 versions"):
+        assert line in told
+    out.unlink()
+    done = run("backup", "--data-dir", small_store.folder, "--out", out, "--json")
     info = json.loads(run("info", "--data-dir", small_store.folder, "--json").stdout)
     assert (info["last_backup"]["file"], info["last_backup"]["sha256"]) == (
         "b.tar.gz",
@@ -300,7 +305,7 @@ def test_everything_works_beside_a_server_that_is_written_to(small_store, tmp_pa
         assert shown["reports"][0]["changed"] == 1
         assert run("check", *folder).returncode == 0
         before = len(written)
-        done = run("backup", *folder, "--out", tmp_path / "b.tar")
+        done = run("backup", *folder, "--out", tmp_path / "b.tar", "--json")
         assert done.returncode == 0, done.stderr
         after = len(written)
         assert before <= json.loads(done.stdout)["resources"]["Patient"] - 1 <= after + 1
