@@ -1,12 +1,12 @@
 """Whether a resource in hand satisfies a query node, by its entries alone.
 
 Conditional references inside a transaction use it now, subscriptions later. It decides as the dialects do; what needs other
-resources (chains, ownership) raises FhirError.
+resources (chains, ownership) or terminologies raises FhirError, unless what stands beside it decides.
 
 Specification: https://hl7.org/fhir/R4/search.html
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from resources.errors import FhirError
 from resources.model import ResourceKey
@@ -61,9 +61,9 @@ def matches(node: Node, entries: Entries, key: ResourceKey, updated: int) -> boo
         case Nothing():
             return False
         case And(parts):
-            return all(matches(part, entries, key, updated) for part in parts)
+            return not _some(parts, entries, key, updated, wanted=False)
         case Or(parts):
-            return any(matches(part, entries, key, updated) for part in parts)
+            return _some(parts, entries, key, updated, wanted=True)
         case Not(part):
             return not matches(part, entries, key, updated)
         case HasId(ids):
@@ -83,9 +83,7 @@ def matches(node: Node, entries: Entries, key: ResourceKey, updated: int) -> boo
         case Match(parameter, WordsTest() as test):
             return words.match(entries.words, _rows(parameter), test)
         case Match(test=MemberTest() | SubsumptionTest() | HierarchyTest()):
-            raise FhirError(
-                400, "not-supported", "A criterion that looks at terminologies or hierarchies is not supported here."
-            )
+            raise _untold("terminologies or hierarchies")
         case Match(parameter, test, identifier):
             return any(
                 types.match(entry, test) and _of_target(entry, parameter, identifier=identifier)
@@ -93,11 +91,29 @@ def matches(node: Node, entries: Entries, key: ResourceKey, updated: int) -> boo
                 if entry.parameter in _rows(parameter)
             )
         case Chain() | Reverse() | OwnedBy() | Released() | EveryTarget():
-            raise FhirError(
-                400,
-                "not-supported",
-                f"A criterion that looks at other resources ({type(node).__name__}) is not supported here.",
-            )
+            raise _untold("other resources")
+
+
+def _untold(what: str) -> FhirError:
+    return FhirError(
+        400,
+        "not-supported",
+        f"a criterion that looks at {what} cannot be compared with what is written together with it",
+    )
+
+
+def _some(parts: Iterable[Node], entries: Entries, key: ResourceKey, updated: int, *, wanted: bool) -> bool:
+    """Whether a part gives `wanted`. One that cannot be told is a fault only when no other does."""
+    fault: FhirError | None = None
+    for part in parts:
+        try:
+            if matches(part, entries, key, updated) is wanted:
+                return True
+        except FhirError as error:
+            fault = error
+    if fault is not None:
+        raise fault
+    return False
 
 
 def _rows(parameter: Parameter) -> tuple[str, ...]:

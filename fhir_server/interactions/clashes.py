@@ -1,7 +1,8 @@
 """Entries of a transaction that get in each other's way: the whole is refused (400), for what it means would depend on their order.
 
 Rules: an identity may be touched once, however the entries name it; only conditional creates that find may share what they find. No entry but its own may write what
-satisfies the criteria of a conditional create, update or patch: a search afterwards would find two. Deletions come first, so their criteria mean what is stored before.
+satisfies the criteria of a conditional create, update or patch: a search afterwards would find two. Criteria that look at other resources or at terminologies are compared as far as
+the others among them decide. Deletions come first, so their criteria mean what is stored before.
 
 Specification: https://hl7.org/fhir/R4/http.html#trules
 """
@@ -54,7 +55,7 @@ async def require_apart(aims: Sequence[Aim], puts: Mapping[int, Put], now: int, 
             said = "the Bundle has too many criteria for its many resources"
             raise at(aim.entry, 413, "too-costly", said, _place(aim))
         for index in others:
-            if index != aim.entry.index and _satisfies(aim, where, puts[index], now):
+            if index != aim.entry.index and _satisfies(aim, where, index, puts[index], now):
                 said = f"the resource of entry {index} satisfies the criteria of entry {aim.entry.index}"
                 raise at(aim.entry, 400, "duplicate", said, _place(aim))
             await pace()
@@ -80,11 +81,15 @@ class _Written:
         return found
 
 
-def _satisfies(aim: Aim, where: Node, put: Put, now: int) -> bool:
+def _satisfies(aim: Aim, where: Node, index: int, put: Put, now: int) -> bool:
     try:
         return matches(where, put.entries, put.key, now)
     except FhirError as error:
-        raise at(aim.entry, error.status, error.issues[0].code, error.issues[0].diagnostics, _place(aim)) from None
+        said = (
+            f"{error.issues[0].diagnostics}, here the resource of entry {index};"
+            " add a criterion that tells the two apart (an identifier), or send them in two Bundles"
+        )
+        raise at(aim.entry, error.status, error.issues[0].code, said, _place(aim)) from None
 
 
 def _codes(where: Node) -> Iterator[tuple[str, ...]]:

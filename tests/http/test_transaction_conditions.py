@@ -315,6 +315,27 @@ async def test_criteria_that_look_at_other_resources_cannot_be_compared(client, 
     answer = await send(client, *alone, entry("POST", "Observation", observation("Patient/y")))
     assert (answer.status_code, issue_of(answer)["code"]) == (400, "not-supported")
     assert issue_of(answer)["expression"] == ["Bundle.entry[0].request.ifNoneExist"]
+    assert "the resource of entry 1" in issue_of(answer)["diagnostics"]
+
+
+@pytest.mark.parametrize(
+    "more", ["status=registered", "date=1999", "code:not=x-1"], ids=["a token", "a date", "a negation"]
+)
+@pytest.mark.parametrize(
+    "criteria",
+    ["subject:Patient.identifier=urn:test|{}", "_has:Provenance:target:_id={}", "category:below=laboratory"],
+    ids=["a chain", "a reverse chain", "a hierarchy"],
+)
+async def test_criteria_that_look_at_other_resources_go_with_others_that_decide(client, mark, criteria, more):
+    other = observation("Patient/y") | {"effectiveDateTime": "2001", "code": {"coding": [{"code": "x-1"}]}}
+    criteria = criteria.format(mark)
+    for joined in (f"{criteria}&{more}", f"{more}&{criteria}"):
+        entries = [
+            entry("POST", "Observation", observation("Patient/x") | {"status": "amended"}, ifNoneExist=joined),
+            entry("POST", "Observation", other),
+        ]
+        answer = await send(client, *entries)
+        assert answer.status_code == 200, answer.text
 
 
 async def test_endless_comparisons_are_refused(client, mark, monkeypatch):

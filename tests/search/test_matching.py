@@ -134,6 +134,33 @@ def test_what_needs_other_resources_is_refused(node):
     assert (caught.value.status, caught.value.issues[0].code) == (400, "not-supported")
 
 
+UNTOLD = Reverse("Observation", SUBJECT, All())
+
+
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        pytest.param(And((UNTOLD, Nothing())), False, id="and what does not hold"),
+        pytest.param(And((Nothing(), UNTOLD)), False, id="what does not hold, and"),
+        pytest.param(Or((UNTOLD, All())), True, id="or what holds"),
+        pytest.param(Or((All(), UNTOLD)), True, id="what holds, or"),
+        pytest.param(Not(And((UNTOLD, Nothing()))), True, id="negated"),
+        pytest.param(And((Or((UNTOLD, All())), All())), True, id="nested"),
+    ],
+)
+def test_what_stands_beside_a_criterion_that_cannot_be_told_may_decide(node, expected):
+    assert holds(node) is expected
+
+
+@pytest.mark.parametrize(
+    "node",
+    [And((UNTOLD, All())), Or((UNTOLD, Nothing())), And((All(), Not(UNTOLD))), Or((Nothing(), And((UNTOLD, All()))))],
+)
+def test_what_nothing_else_decides_is_refused(node):
+    with pytest.raises(FhirError, match="looks at other resources"):
+        holds(node)
+
+
 def test_composites_of_the_root_are_conjunctions_and_unions_alternatives():
     plain = Parameter("Observation", "both", "composite", "", "x", (), (CODE, NAME), (), None, conjunction=True)
     either = Parameter("Observation", "either", "composite", "", "x", (), (CODE, NAME), alternatives=(PAIR, plain))
