@@ -107,6 +107,16 @@ async def test_it_counts_for_payers_and_backends(consenting):
     await consenting.send("DELETE", "Consent/consent-anne", None, operator)
 
 
+@pytest.mark.parametrize("who", ["adam", "sue"])
+async def test_the_audit_trail_stays_whole(consenting, who):
+    operator, reader = consenting.as_("", OPERATOR), consenting.as_(who, "user/*.rs")
+    before = (await consenting.get("AuditEvent?_summary=count", reader)).json()["total"]
+    await consenting.send("PUT", "Consent/consent-anne", consent(DENY), operator)
+    assert (await consenting.get("Observation/lab-anne", reader)).status_code == 404
+    assert (await consenting.get("AuditEvent?_summary=count", reader)).json()["total"] > before > 0
+    await consenting.send("DELETE", "Consent/consent-anne", None, operator)
+
+
 async def test_an_emergency_is_not_kept_out(fresh):
     operator, dora = fresh.as_("", OPERATOR), fresh.as_("dora", "user/*.rs")
     await fresh.send("PUT", "Consent/consent-anne", consent(DENY), operator)
