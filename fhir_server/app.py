@@ -100,7 +100,7 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
         lifespan=lifespan,
         routes=[
             *health_routes(lambda: watch.watched),
-            *openapi_routes(settings.public, projected),
+            *openapi_routes(settings.public, projected, guarded=settings.auth != "off"),
             *(demo_app_routes(settings.public, settings.base) if settings.demo and settings.auth == "required" else ()),
         ],
         middleware=[

@@ -115,7 +115,10 @@ def route_of(table: RouteTable, method: str, segments: tuple[str, ...], types: C
     if route is None:
         allowed = ", ".join(methods)
         raise FhirError(
-            405, "not-supported", f"{method} is not supported on {shape}; {allowed} is", headers={"Allow": allowed}
+            405,
+            "not-supported",
+            f"{method} is not supported on /{'/'.join(segments)}; {allowed} is",
+            headers={"Allow": allowed},
         )
     return route
 

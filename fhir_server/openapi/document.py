@@ -26,6 +26,7 @@ from fhir_server.openapi.parameters import (
     search_parameters,
     value_schemas,
 )
+from fhir_server.openapi.security import OPEN, REFUSALS, REQUIRED, schemes
 from resources.definitions import Definitions
 from resources.json_schema import schemas
 from search.parameters import Parameter
@@ -61,7 +62,7 @@ class Api:
     """What the documents are made from.
 
     `base`: the FHIR base URL; `documents`: the URL of a type's document, `{type}` standing for the type; `searchable`: the search parameters of a
-    type; `projected`: the types whose resources the server makes itself.
+    type; `projected`: the types whose resources the server makes itself; `endpoints`: where those of OAuth are, "" without access control.
     """
 
     base: str
@@ -72,6 +73,7 @@ class Api:
     definitions: Definitions
     searchable: Callable[[str], Sequence[Parameter]]
     projected: Mapping[str, Projected] = field(default_factory=dict)
+    endpoints: str = ""
 
 
 def document(api: Api, kind: str | None = None) -> Object:
@@ -82,7 +84,10 @@ def document(api: Api, kind: str | None = None) -> Object:
     for path, method, about in rows:
         found = path_parameters(api.definitions, path, kind)
         item = paths.setdefault(path, {"parameters": found} if found else {})
-        item[method.lower()] = _operation(about, kind, searched)
+        refusals = REFUSALS if api.endpoints and path not in OPEN else ()
+        item[method.lower()] = _operation(about, kind, searched, refusals) | (
+            {"security": []} if api.endpoints and path in OPEN else {}
+        )
     bodies = {_named(body, kind) for _, _, about in rows for body in _bodies(about)}
     return {
         "openapi": "3.1.0",
@@ -93,8 +98,10 @@ def document(api: Api, kind: str | None = None) -> Object:
         },
         "servers": [{"url": api.base}],
         **({} if kind else {"tags": _tags(api)}),
+        **({"security": REQUIRED} if api.endpoints else {}),
         "paths": paths,
-        "components": _components(searched, schemas(api.definitions, {_OUTCOME, *bodies})),
+        "components": _components(searched, schemas(api.definitions, {_OUTCOME, *bodies}))
+        | ({"securitySchemes": schemes(api.endpoints, kind)} if api.endpoints else {}),
     }
 
 
@@ -142,7 +149,7 @@ def _tags(api: Api) -> list[Object]:
     ]
 
 
-def _operation(about: About, kind: str | None, searched: Searched) -> Object:
+def _operation(about: About, kind: str | None, searched: Searched, refusals: Sequence[int]) -> Object:
     names = [*GENERAL, *about.parameters]
     if about.takes in ("search", "criteria"):
         names += [*searched.selecting, *(searched.shaping if about.takes == "search" else ()), *(() if kind else FREE)]
@@ -151,7 +158,7 @@ def _operation(about: About, kind: str | None, searched: Searched) -> Object:
     if _is_raw(about.sends, kind):
         names.append(SECURITY_CONTEXT)
     parameters = [{"$ref": f"#/components/parameters/{_key(name)}"} for name in names]
-    faults = {*ALWAYS, *about.faults, *(WITH_BODY if about.sends else ()), *(() if kind else (404,))}
+    faults = {*ALWAYS, *refusals, *about.faults, *(WITH_BODY if about.sends else ()), *(() if kind else (404,))}
     answers = {str(status): _answer(answer, kind) for status, answer in about.answers.items()}
     return {
         "operationId": f"{about.name}-{kind}" if kind else about.name,

@@ -56,6 +56,7 @@ ALWAYS: Final = (400, 406, 414, 431, 500, 503)
 WITH_BODY: Final = (413, 415)
 FAULTS: Final[Mapping[int, str]] = {
     400: "The request cannot be understood, or the body breaks the structure of its type",
+    401: "No access token, or one that is not good",
     403: "Not allowed",
     404: "Not known: the resource, the resource type, or the path",
     405: "The method is not allowed here; Allow says which are",
@@ -67,6 +68,7 @@ FAULTS: Final[Mapping[int, str]] = {
     414: "The URL is too long",
     415: "The body is in a format that is not supported",
     422: "The body breaks an invariant, a required binding or a business rule",
+    429: "Too many requests of the user, the client or the address; Retry-After says when to come again",
     431: "The header is too long",
     500: "A fault of the server",
     503: "Too many requests under way, or the deadline passed",

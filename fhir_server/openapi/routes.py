@@ -37,6 +37,7 @@ class _Documents:
     """The documents made for one state of the search parameters: type ("": the system) -> bytes."""
 
     projected: Mapping[str, Projected]
+    endpoints: str
     epoch: int = -1
     made: dict[str, bytes] = field(default_factory=dict)
 
@@ -46,28 +47,30 @@ class _Documents:
             self.made, self.epoch = {}, service.registry.epoch
         found = self.made.get(kind)
         if found is None:
-            found = self.made[kind] = msgspec.json.encode(document(_api(service, origin, self.projected), kind or None))
+            found = self.made[kind] = msgspec.json.encode(document(self._api(service, origin), kind or None))
         return found
 
+    def _api(self, service: Service, origin: str) -> Api:
+        return Api(
+            base=service.base,
+            documents=f"{origin}/openapi/{{type}}.json",
+            version=version("fhir-server"),
+            routes=ROUTES,
+            operations=Operations(
+                tuple(row for row in OPERATIONS if row.allowed(service.options)), service.definitions, service.base
+            ),
+            definitions=service.definitions,
+            searchable=lambda kind: searchable(service.registry, self.projected, kind),
+            projected=self.projected,
+            endpoints=self.endpoints,
+        )
 
-def _api(service: Service, origin: str, projected: Mapping[str, Projected]) -> Api:
-    return Api(
-        base=service.base,
-        documents=f"{origin}/openapi/{{type}}.json",
-        version=version("fhir-server"),
-        routes=ROUTES,
-        operations=Operations(
-            tuple(row for row in OPERATIONS if row.allowed(service.options)), service.definitions, service.base
-        ),
-        definitions=service.definitions,
-        searchable=lambda kind: searchable(service.registry, projected, kind),
-        projected=projected,
-    )
 
-
-def openapi_routes(origin: str, projected: Mapping[str, Projected] | None = None) -> list[Route]:
-    """The routes; `origin` is the public URL that they stand under, without a final slash; `projected` as in a RouteTable."""
-    documents = _Documents(projected or {})
+def openapi_routes(
+    origin: str, projected: Mapping[str, Projected] | None = None, *, guarded: bool = False
+) -> list[Route]:
+    """The routes; `origin` is the public URL that they stand under, without a final slash; `projected` as in a RouteTable; `guarded`: there is access control."""
+    documents = _Documents(projected or {}, f"{origin}/auth" if guarded else "")
 
     def answer(request: Request, kind: str) -> Response:
         body = documents.of(request.app.state.service, origin, kind)

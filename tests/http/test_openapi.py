@@ -235,3 +235,9 @@ async def test_there_is_no_document_of_what_is_no_resource_type(client, name):
 
 async def test_the_documents_stand_beside_the_fhir_base(client):
     assert (await client.get("openapi.json")).status_code == 404
+
+
+async def test_without_access_control_nothing_is_said_of_it(client):
+    document = await fetched(client, "Patient")
+    assert "security" not in document
+    assert "securitySchemes" not in document["components"]
