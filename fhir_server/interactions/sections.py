@@ -20,7 +20,21 @@ from resources.json_format import decode, encode
 from resources.model import ResourceKey
 from search.everything import EverythingQuery
 from search.narrowing import Narrowing
-from search.query import All, And, Chain, InCompartment, Match, Node, Not, Nothing, Or, Present, Query, Reverse
+from search.query import (
+    All,
+    And,
+    Chain,
+    HierarchyTest,
+    InCompartment,
+    Match,
+    Node,
+    Not,
+    Nothing,
+    Or,
+    Present,
+    Query,
+    Reverse,
+)
 from search.rewrite import rewrite
 from smart_auth.access.facts import PATIENT
 from smart_auth.access.reaches import condition
@@ -53,8 +67,9 @@ class Sections:
         kinds = {query.type, *(one.type for one in query.others), *looked_at}
         if "" not in kinds and all(careful.of(kind) is narrowing.of(kind) for kind in kinds):
             return query, narrowing
-        others = tuple(rewrite(one, careful) for one in query.others)
-        return replace(rewrite(query, careful), others=others), careful
+        if query.others:
+            query = replace(query, others=tuple(_narrowed(one, careful) for one in query.others))
+        return _narrowed(query, careful), careful
 
     def collected(self, query: EverythingQuery, narrowing: Narrowing) -> Narrowing:
         """What `$everything` looks at: dates of care may be withheld."""
@@ -83,9 +98,14 @@ class Sections:
             nodes: dict[str, Node] = {}
 
             def of(kind: str) -> Node:
-                if kind not in nodes:
-                    nodes[kind] = cautious(narrowing.of(kind), self._marked(kind))
-                return nodes[kind]
+                node = nodes.get(kind)
+                if node is None:
+                    known = narrowing.of(kind)
+                    node = cautious(known, self._marked(kind))
+                    if node is not known:
+                        node = _simplified(kind, node)
+                    nodes[kind] = node
+                return node
 
             found = self._cautious[id(narrowing)] = narrowing, Narrowing(narrowing.principal, of)
         return found[1]
@@ -94,6 +114,27 @@ class Sections:
         access = self.deciding.access
         found = condition(access.rules, kind, (("_security", f"{MARK_SYSTEM}|{MARK}"),), access.facts.now)
         return All() if isinstance(found, Nothing) else found
+
+
+def _simplified(kind: str, node: Node) -> Node:
+    return rewrite(Query(kind, All()), Narrowing("", lambda _: node)).narrowing
+
+
+def _narrowed(query: Query, careful: Narrowing) -> Query:
+    """The search with another narrowing; where it looks through references, there too."""
+    return replace(query, narrowing=careful.of(query.type)) if _stays(query.where) else rewrite(query, careful)
+
+
+def _stays(node: Node) -> bool:
+    """Whether the node looks at the resource alone."""
+    match node:
+        case And(parts) | Or(parts):
+            return all(_stays(part) for part in parts)
+        case Not(part):
+            return _stays(part)
+        case Match(test=HierarchyTest()) | Chain() | Reverse():
+            return False
+    return True
 
 
 def _told_by(query: Query) -> Iterator[str]:
