@@ -28,6 +28,7 @@ from fhir_server.storage.port import (
     Conflict,
     Custom,
     Expunge,
+    Guard,
     HistoryPage,
     HistoryQuery,
     Page,
@@ -156,9 +157,9 @@ class GuardedStore:
     async def everything(self, query: EverythingQuery, narrowing: Narrowing) -> Collected:
         """See the port."""
         narrowing = self._narrowed(narrowing)
-        found = await self.inner.everything(query, self.sections.collected(query, narrowing))
+        found = await self.sections.collected(self.inner, query, narrowing)
         rows = await self._rows(found.rows, narrowing)
-        return replace(found, rows=self.sections.without_hints(found.rows, rows))
+        return await self.sections.without_hints(found, rows, narrowing)
 
     async def labelled(self, kind: str | None, limit: int, narrowing: Narrowing) -> tuple[Stored, ...]:
         """See the port."""
@@ -227,6 +228,7 @@ class GuardedStore:
 
     async def commit(self, unit: UnitOfWork) -> tuple[Written, ...]:
         """See the port. Raises FhirError 403 and 404 for what the principal may not do."""
+        unit = replace(unit, guards=tuple([self._guarded(one) for one in unit.guards]))
         for turn in range(RETRIES):
             decided = await self.deciding.decide(unit)
             if unit.writes and not decided.unit.writes:
@@ -241,6 +243,15 @@ class GuardedStore:
                 return decided.outcome(done)
             await asyncio.sleep(random.uniform(0, 0.002 * 2**turn))  # noqa: S311  (apart by chance)
         raise contended()
+
+    def _guarded(self, guard: Guard) -> Guard:
+        """The guard of a criterion, which is to find in the commit what it has found by a search."""
+        query, searched = public(self.access, guard.query), self.access.narrowing("s")
+        within = Narrowing(
+            searched.principal, lambda kind: query.narrowing if kind == query.type else searched.of(kind)
+        )
+        query, _ = self.sections.searched(query, within)
+        return guard if query is guard.query else replace(guard, query=query)
 
 
 def _stays(node: Node) -> bool:

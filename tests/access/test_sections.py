@@ -12,7 +12,7 @@ import pytest
 
 from search.limits import SearchLimits
 from smart_auth.access.sections import EXTENSION, MARK, MARK_SYSTEM
-from tests.access.hospital import CATEGORY, OPERATOR, coded, observation, opened, ref
+from tests.access.hospital import CATEGORY, OPERATOR, coded, observation, opened, patient, ref
 from tests.access.test_consents import DENY, RESTRICTED, consent
 
 pytestmark = pytest.mark.anyio
@@ -155,6 +155,46 @@ async def test_order_and_includes_do_not_tell(labelled):
     assert "nora" in await labelled.ids("Patient/anne/$everything", labelled.as_(*OPERATORS))
 
 
+async def test_no_page_of_everything_tells_of_what_only_a_withheld_part_refers_to(labelled):
+    anne, operator = labelled.as_(*ANNE), labelled.as_(*OPERATORS)
+    for query in ("_count=1", "_count=2", "_type=Practitioner", "_type=Practitioner&_count=1", "_since=2020-01-01"):
+        assert "nora" in await labelled.ids(f"Patient/anne/$everything?{query}", operator)
+        found = await labelled.ids(f"Patient/anne/$everything?{query}", anne)
+        assert "dora" in found
+        assert "nora" not in found
+
+
+async def test_dates_of_care_pass_over_labelled_parts(labelled):
+    path = "Patient/anne/$everything?start=2025-12-01&end=2026-02-01"
+    assert "parts" in await labelled.ids(path, labelled.as_(*OPERATORS))
+    assert "parts" not in await labelled.ids(path, labelled.as_(*ANNE))
+    assert "anne" in await labelled.ids(path, labelled.as_(*ANNE))
+
+
+async def test_a_patient_with_labelled_parts_keeps_their_record(fresh):
+    labelled_one = patient(
+        "anne",
+        meta=MARKED,
+        telecom=[label(NOPAT, system="phone", value="555"), {"system": "phone", "value": "111"}],
+        generalPractitioner=[label(NOPAT, reference="Practitioner/nora")],
+    )
+    assert (await fresh.send("PUT", "Patient/anne", labelled_one, fresh.as_(*OPERATORS))).status_code == 200
+    anne = fresh.as_(*ANNE)
+    for query in ("", "?_count=3", "?start=2000-01-01", "?_type=Patient,Practitioner", "?_count=1"):
+        path = f"Patient/anne/$everything{query}"
+        found = await fresh.ids(path, anne)
+        assert "anne" in found
+        assert "nora" not in found
+        assert "nora" in await fresh.ids(path, fresh.as_(*OPERATORS))
+    for path in ("Patient/anne", "Patient?_id=anne", "Observation?_id=lab-anne&_include=Observation:subject"):
+        text = (await fresh.get(path, anne)).text
+        assert "111" in text
+        assert "555" not in text
+    assert "anne" not in await fresh.ids("Patient?phone=555", anne)
+    assert "lab-anne" not in await fresh.ids("Observation?patient.phone=555", anne)
+    assert "lab-anne" in await fresh.ids("Observation?patient=anne&code=2339-0", anne)
+
+
 async def test_what_bears_no_label_is_found_by_everything(labelled):
     for who in (ANNE, DORA):
         assert "lab-anne" in await labelled.ids("Observation?code=2339-0&_sort=code", labelled.as_(*who))
@@ -246,3 +286,25 @@ async def test_labels_that_cannot_be_enforced_are_refused(workshop, case):
     answer = await workshop.send("POST", "Observation", body, operator)
     assert answer.status_code == 422, answer.text
     assert "labels of parts" in answer.text
+
+
+@pytest.mark.parametrize("criteria", ["method=hushdoctor", "method=hushnobody"], ids=["withheld", "nowhere"])
+async def test_a_condition_of_a_write_does_not_tell(fresh, criteria):
+    """What was not found by a criterion is not met by it in the commit either: a 409 would tell of it."""
+    operator, dora = fresh.as_(*OPERATORS), fresh.as_(*DORA)
+    said = consent({**DENY, "securityLabel": [RESTRICTED]})
+    assert (await fresh.send("PUT", "Consent/consent-anne", said, operator)).status_code == 201
+    assert (await fresh.send("PUT", "Observation/parts", LABELLED, operator)).status_code == 201
+    fresh.app.state.gate._admitted.clear()
+    new = {name: value for name, value in observation("x", "anne").items() if name != "id"}
+    created = await fresh.send("POST", "Observation", new, dora, **{"If-None-Exist": criteria})
+    assert created.status_code == 201, created.text
+    updated = await fresh.send("PUT", f"Observation?{criteria}", new, dora)
+    assert updated.status_code == 201, updated.text
+    deleted = await fresh.send("DELETE", f"Observation?{criteria}", None, operator)
+    assert deleted.status_code == 204
+    patch = [{"op": "add", "path": "/language", "value": "en"}]
+    patched = await fresh.send(
+        "PATCH", f"Observation?{criteria}", patch, dora, **{"Content-Type": "application/json-patch+json"}
+    )
+    assert patched.status_code == 404, patched.text
