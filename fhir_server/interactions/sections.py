@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from fhir_server.interactions.deciding import Deciding
-from fhir_server.storage.port import Row, Stored
+from fhir_server.storage.port import Collected, ResourceStore, Row, Stored
 from resources.json_format import decode, encode
 from resources.model import ResourceKey
-from search.everything import EverythingQuery
+from search.everything import EverythingQuery, Place
 from search.narrowing import Narrowing
 from search.query import (
     All,
@@ -42,6 +42,8 @@ from smart_auth.access.redaction import subsetted
 from smart_auth.access.sections import MARK, MARK_SYSTEM, PLAIN, cautious, without
 
 _KEPT: Final = 20
+_REFERRED: Final = Place(1, 0, 0)
+"""Before the first of what members refer to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +73,41 @@ class Sections:
             query = replace(query, others=tuple(_narrowed(one, careful) for one in query.others))
         return _narrowed(query, careful), careful
 
-    def collected(self, query: EverythingQuery, narrowing: Narrowing) -> Narrowing:
-        """What `$everything` looks at: dates of care may be withheld."""
-        return self.careful(narrowing) if query.dates else narrowing
+    async def collected(self, inner: ResourceStore, query: EverythingQuery, narrowing: Narrowing) -> Collected:
+        """A page of `$everything`: where more refers to a row than the page shows, and by dates of care, labelled parts do not count."""
+        careful = self._about(query.owner, narrowing)
+        if query.dates or (query.after is not None and query.after.part):
+            return await inner.everything(query, careful)
+        found = await inner.everything(query, narrowing)
+        members = tuple(row for row in found.rows if row.mode == "match")
+        alone = query.after is None and query.types is None and query.since is None
+        kinds = self.deciding.access.rules.types
+        if alone or len(members) == len(found.rows) or all(careful.of(kind) is narrowing.of(kind) for kind in kinds):
+            return found
+        rest = await inner.everything(replace(query, count=query.count - len(members), after=_REFERRED), careful)
+        return replace(rest, rows=members + rest.rows)
 
-    def without_hints(self, whole: tuple[Row, ...], shown: tuple[Row, ...]) -> tuple[Row, ...]:
-        """The rows of `$everything` but those that only withheld parts refer to. `whole`: all as they are stored."""
-        known = {row.stored.key: row.stored for row in whole}
-        changed = [row.stored for row in shown if row.stored is not known[row.stored.key]]
+    async def without_hints(self, found: Collected, shown: tuple[Row, ...], narrowing: Narrowing) -> Collected:
+        """The page with its rows as they are shown, without those that only withheld parts refer to."""
+        if found.owner is None or found.owner.deleted or not shown:
+            return replace(found, rows=shown)
+        owner = await self.shown(found.owner, narrowing)
+        known = {row.stored.key: row.stored for row in found.rows} | {owner.key: found.owner}
+        seen = [owner, *(row.stored for row in shown)]
+        changed = [known[one.key] for one in seen if one is not known[one.key]]
         if not changed:
-            return shown
-        lost = self._targets([known[one.key] for one in changed]) - self._targets([row.stored for row in shown])
+            return replace(found, rows=shown)
+        lost = self._targets(changed) - self._targets(seen)
         kept = [row for row in shown if row.mode != "include" or row.stored.key not in lost]
-        kept[-1] = kept[-1]._replace(position=shown[-1].position)  # where the next page begins
-        return tuple(kept)
+        if kept:
+            kept[-1] = kept[-1]._replace(position=shown[-1].position)  # where the next page begins
+        return replace(found, rows=tuple(kept), more=found.more and bool(kept))
+
+    def _about(self, owner: ResourceKey, narrowing: Narrowing) -> Narrowing:
+        """The careful narrowing, but of the type of whom `$everything` is about."""
+        careful = self.careful(narrowing)
+        of = lambda kind: (narrowing if kind == owner.type else careful).of(kind)  # noqa: E731
+        return Narrowing(narrowing.principal, of)
 
     def _targets(self, rows: Sequence[Stored]) -> set[ResourceKey]:
         return {target for one in rows for target, _ in self.deciding.content(one).entries.targets()}
