@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
+from fhir_server.storage.sqlite import SqliteOptions
 from tests.http.conftest import FHIR, serving
 from tests.search import reference as evaluator
 from tests.search.reference import Reference
@@ -211,6 +212,24 @@ async def test_pages_of_contained_resources_are_stable_while_others_are_written(
     throughout = [address for address in whole if not address.startswith("List/") or is_kept(address, lists[::2])]
     assert [address for address in found if address in set(throughout)] == throughout
     assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("criteria", ["", "status=final&", "status=amended&"])
+async def test_more_includes_than_a_page_holds_go_on_behind_a_container(tmp_path, criteria):
+    inside = {"resourceType": "Observation", "id": "o", "status": "final", "code": {"text": "x"}}
+    items = [{"item": {"reference": text}} for text in ("#o", *(f"Patient/p{at}" for at in range(10)))]
+    listed = {"resourceType": "List", "id": "l", "status": "current", "mode": "working", "contained": [inside], "entry": items}  # fmt: skip
+    async with serving(tmp_path, SqliteOptions(include_limit=4)) as client:
+        for resource in (*({"resourceType": "Patient", "id": f"p{at}"} for at in range(10)), listed):
+            url = f"{resource['resourceType']}/{resource['id']}"
+            assert (await client.put(url, content=encoded(resource), headers=FHIR)).status_code == 201
+        found, url = [], f"Observation?{criteria}_contained=true&_sort=-status&_include:iterate=List:item"
+        while url:
+            bundle = (await client.get(url)).json()
+            found += addresses(bundle)
+            url = link(bundle, "next")
+    expected = [] if "amended" in criteria else ["List/l", *(f"Patient/p{at}" for at in range(10))]
+    assert found == expected
 
 
 def is_kept(address, lists):

@@ -202,15 +202,24 @@ def _continued(catalog: Catalog, compiled_: Compiled, narrowing: Narrowing, limi
     assert query.continued is not None
     rid = cast("int", query.after[-1])
     (kind,) = catalog.connection.execute("SELECT type FROM resource WHERE rid = ?", (rid,)).fetchone()
-    name = catalog.type_name(kind)
-    one = next((one for one in (query, *query.others) if one.type == name), query)
-    statement = dialect.reachable(And((one.where, one.narrowing)), name, [rid], catalog)
-    matched = {rid: kind} if catalog.connection.execute(statement.sql, statement.values).fetchone() else {}
+    shown = any(_shows(catalog, one, narrowing, rid, catalog.type_name(kind)) for one, _ in compiled_.parts)
+    matched = {rid: kind} if shown else {}
     found = gather(catalog, query.includes, narrowing, matched, limit * _CLOSURE)
     items = found.ordered(query.continued)
     rest = items[limit - 1] if len(items) > limit else None
     more = bool(_matches(catalog, compiled_, narrowing, 1))
     return Page(tuple(rows_of(catalog, narrowing, found, items[:limit])), None, more, continued=rest)
+
+
+def _shows(catalog: Catalog, query: Query, narrowing: Narrowing, rid: int, kind: str) -> bool:
+    """Whether the live resource is a match, itself or for what it contains."""
+    if query.contained == "container":
+        statement = dialect.contained.container(query, narrowing, catalog, rid)
+    elif query.contained == "no" and query.type == kind:
+        statement = dialect.reachable(And((query.where, query.narrowing)), kind, [rid], catalog)
+    else:
+        return False
+    return catalog.connection.execute(statement.sql, statement.values).fetchone() is not None
 
 
 # ---- warnings

@@ -50,6 +50,12 @@ def total(query: Query, narrowing: Narrowing, catalog: Catalog, earlier: Sequenc
     return Statement(f"SELECT count(*) FROM ({sql})", values)
 
 
+def container(query: Query, narrowing: Narrowing, catalog: Catalog, rid: int) -> Statement:
+    """The statement that gives a row when the resource of number `rid` contains a match."""
+    sql, values = _rows(query, narrowing, Planner(catalog), "c.rid AS rid", ())
+    return Statement(f"SELECT 1 FROM ({sql}) WHERE rid = ? LIMIT 1", (*values, rid))
+
+
 def _shown(query: Query) -> str:
     """The alias of what is shown: the container `c` or the contained resource `k`."""
     return "c" if query.contained == "container" else "k"
