@@ -157,9 +157,7 @@ class GuardedStore:
     async def everything(self, query: EverythingQuery, narrowing: Narrowing) -> Collected:
         """See the port."""
         narrowing = self._narrowed(narrowing)
-        found = await self.sections.collected(self.inner, query, narrowing)
-        rows = await self._rows(found.rows, narrowing)
-        return await self.sections.without_hints(found, rows, narrowing)
+        return await self.sections.everything(self.inner, query, narrowing, self._rows)
 
     async def labelled(self, kind: str | None, limit: int, narrowing: Narrowing) -> tuple[Stored, ...]:
         """See the port."""

@@ -10,7 +10,7 @@ Rules.
 Specification: https://hl7.org/fhir/uv/security-label-ds4p/STU1.1/inline_security_labels.html
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -40,6 +40,9 @@ from smart_auth.access.facts import PATIENT
 from smart_auth.access.reaches import condition
 from smart_auth.access.redaction import subsetted
 from smart_auth.access.sections import MARK, MARK_SYSTEM, PLAIN, cautious, without
+
+Shown = Callable[[tuple[Row, ...], Narrowing], Awaitable[tuple[Row, ...]]]
+"""The rows that may be shown, as they are shown."""
 
 _KEPT: Final = 20
 _REFERRED: Final = Place(1, 0, 0)
@@ -73,7 +76,20 @@ class Sections:
             query = replace(query, others=tuple(_narrowed(one, careful) for one in query.others))
         return _narrowed(query, careful), careful
 
-    async def collected(self, inner: ResourceStore, query: EverythingQuery, narrowing: Narrowing) -> Collected:
+    async def everything(
+        self, inner: ResourceStore, query: EverythingQuery, narrowing: Narrowing, shown: Shown
+    ) -> Collected:
+        """A page of `$everything`, its rows as `shown` shows them. A page of which nothing is left gives way to the next."""
+        while True:
+            found = await self._collected(inner, query, narrowing)
+            rows = await shown(found.rows, narrowing)
+            page = await self._without_hints(found, rows, narrowing)
+            if page.rows or not page.more or not rows:
+                return page
+            assert isinstance(rows[-1].position, Place)
+            query = replace(query, after=rows[-1].position)
+
+    async def _collected(self, inner: ResourceStore, query: EverythingQuery, narrowing: Narrowing) -> Collected:
         """A page of `$everything`: where more refers to a row than the page shows, and by dates of care, labelled parts do not count."""
         careful = self._about(query.owner, narrowing)
         if query.dates or (query.after is not None and query.after.part):
@@ -87,7 +103,7 @@ class Sections:
         rest = await inner.everything(replace(query, count=query.count - len(members), after=_REFERRED), careful)
         return replace(rest, rows=members + rest.rows)
 
-    async def without_hints(self, found: Collected, shown: tuple[Row, ...], narrowing: Narrowing) -> Collected:
+    async def _without_hints(self, found: Collected, shown: tuple[Row, ...], narrowing: Narrowing) -> Collected:
         """The page with its rows as they are shown, without those that only withheld parts refer to."""
         if found.owner is None or found.owner.deleted or not shown:
             return replace(found, rows=shown)
@@ -101,7 +117,7 @@ class Sections:
         kept = [row for row in shown if row.mode != "include" or row.stored.key not in lost]
         if kept:
             kept[-1] = kept[-1]._replace(position=shown[-1].position)  # where the next page begins
-        return replace(found, rows=tuple(kept), more=found.more and bool(kept))
+        return replace(found, rows=tuple(kept))
 
     def _about(self, owner: ResourceKey, narrowing: Narrowing) -> Narrowing:
         """The careful narrowing, but of the type of whom `$everything` is about."""

@@ -176,7 +176,7 @@ async def test_a_patient_with_labelled_parts_keeps_their_record(fresh):
         "anne",
         meta=MARKED,
         telecom=[label(NOPAT, system="phone", value="555"), {"system": "phone", "value": "111"}],
-        generalPractitioner=[label(NOPAT, reference="Practitioner/nora")],
+        generalPractitioner=[label(NOPAT, reference="Practitioner/nora"), ref("Practitioner/dora")],
     )
     assert (await fresh.send("PUT", "Patient/anne", labelled_one, fresh.as_(*OPERATORS))).status_code == 200
     anne = fresh.as_(*ANNE)
@@ -184,6 +184,7 @@ async def test_a_patient_with_labelled_parts_keeps_their_record(fresh):
         path = f"Patient/anne/$everything{query}"
         found = await fresh.ids(path, anne)
         assert "anne" in found
+        assert "dora" in found
         assert "nora" not in found
         assert "nora" in await fresh.ids(path, fresh.as_(*OPERATORS))
     for path in ("Patient/anne", "Patient?_id=anne", "Observation?_id=lab-anne&_include=Observation:subject"):
