@@ -100,14 +100,14 @@ def _sign_in(visit: Visit, place: Place) -> Response:
     parts, now = visit.parts, visit.parts.now()
     name, given, limit = visit.text("username").strip(), visit.text("password"), visit.parts.options.login_limit
     address, who = attempts.address_subject(visit.address), attempts.subject("user", name)
+    user = parts.store.user(name)
+    visit.told["user"] = user.name if user else ""
     waiting = attempts.wait(parts.store, address, limit * attempts.ADDRESS_FACTOR, now)
     if waiting:
         return _waits(visit, "login", place, "rate_limited", waiting)
     if not attempts.admitted(parts.store, who, limit, now):
         attempts.failed(parts.store, address, now)
         return _waits(visit, "login", place, "locked", left(visit, who))
-    user = parts.store.user(name)
-    visit.told["user"] = user.name if user else ""
     if not passwords.matches(user, given) or user is None or user.disabled:
         attempts.failed(parts.store, address, now)
         return _refused(visit, "login", place, "bad_credentials")

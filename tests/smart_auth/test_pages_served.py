@@ -71,6 +71,19 @@ async def test_who_is_shown_on_a_page_is_recorded(hospital, browser, tx):
     assert "bert" not in answer.text
 
 
+async def test_who_is_tried_while_locked_is_recorded(hospital, browser):
+    """Names that nobody has are not kept: they may be passwords in the wrong field."""
+    person(hospital.auth.store, "lou")
+    for name in ("lou", "hunter2-is-my-password"):
+        refused = [await browser.sign_in("", name, "wrong") for _ in range(7)]
+        assert refused[-1].errors == ["locked"]
+    answer = await hospital.get("AuditEvent?agent-name=lou&outcome=4&_count=100", hospital.as_("", OPERATOR))
+    said = [one["resource"]["outcomeDesc"] for one in answer.json()["entry"]]
+    assert len(said) == 7
+    assert said[0].endswith("locked")
+    assert "hunter2" not in (await hospital.get("AuditEvent?_count=100", hospital.as_("", OPERATOR))).text
+
+
 def what(event):
     return {one.get("what", {}).get("reference") for one in event.get("entity", ())} - {None}
 
