@@ -1,6 +1,6 @@
-"""What is left out of a directory's entry for those who may only look things up in it: home addresses, home telephones, birth dates.
+"""What is left out of a directory's entry for those who may only look things up in it: what is of a person's home, and secrets.
 
-Text, contained resources and extensions, in which they could be told again, go with them. A resource of which something was left out is marked SUBSETTED, so that it is not sent back as if it were whole.
+Home addresses, home telephones, birth dates, and the headers of endpoints, which carry tokens. Text, contained resources and extensions, in which they could be told again, go with them. A resource of which something was left out is marked SUBSETTED, so that it is not sent back as if it were whole.
 
 Specification: https://hl7.org/fhir/R4/resource.html#Meta, https://hl7.org/fhir/R4/search.html#elements
 """
@@ -29,6 +29,7 @@ PUBLIC: Final = {
 }
 """Types whose entries are of persons -> the search parameters that tell nothing of what is left out."""
 _PLACES: Final = ("address", "telecom", "contact")
+_PRIVATE: Final = ("birthDate", "_birthDate", "header", "_header")
 _TELLING: Final = ("text", "contained", "extension")
 """What may tell anything of a person, and is left out whole."""
 _TAG: Final = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
@@ -42,7 +43,7 @@ def redacted(resource: Resource) -> Resource:
         kept = _public(value)
         if kept is not value:
             changed[name] = kept
-    for name in ("birthDate", "_birthDate"):
+    for name in _PRIVATE:
         if name in resource:
             changed[name] = None
     if changed or resource["resourceType"] in PUBLIC:

@@ -13,7 +13,7 @@ from fhir_server import operations
 from fhir_server.storage.sqlite import reading
 from search.narrowing import EVERYTHING
 from smart_auth.model import User
-from tests.access.hospital import LABORATORY, OPERATOR, observation, patient, ref
+from tests.access.hospital import LABORATORY, OPERATOR, coded, observation, patient, ref
 
 pytestmark = pytest.mark.anyio
 ANNE = ("anne", "patient/*.rs", "anne")
@@ -349,6 +349,24 @@ async def test_a_home_address_is_none_to_those_who_look_things_up(fresh):
     body = (await fresh.get("Organization/practice", anne)).json()
     assert body["contact"] == [{"telecom": [{"system": "phone", "use": "work", "value": "111"}]}]
     assert body["meta"]["tag"][0]["code"] == "SUBSETTED"
+
+
+async def test_headers_of_an_endpoint_are_not_told(fresh):
+    endpoint = {
+        "resourceType": "Endpoint",
+        "id": "line",
+        "status": "active",
+        "connectionType": {"system": "http://terminology.hl7.org/CodeSystem/endpoint-connection-type", "code": "hl7-fhir-rest"},
+        "payloadType": [coded("any")],
+        "address": "https://partner.example.org/fhir",
+        "header": ["Authorization: Bearer hush"],
+    }  # fmt: skip
+    assert (await fresh.send("PUT", "Endpoint/line", endpoint, fresh.as_("", OPERATOR))).status_code == 201
+    for url in ("Endpoint/line", "Endpoint/line/_history/1", "Endpoint?_id=line", "Endpoint?_elements=header"):
+        answer = await fresh.get(url, fresh.as_(*ANNE))
+        assert (answer.status_code, "hush" in answer.text) == (200, False)
+        assert "partner.example.org" in answer.text or "_elements" in url
+        assert "hush" in (await fresh.get(url, fresh.as_("adam", "user/*.rs"))).text
 
 
 # ---- history
