@@ -20,6 +20,7 @@ from search.narrowing import EVERYTHING, Narrowing
 from search.query import All, Match, Nothing, Or, Query, UriTest
 from search.rewrite import rewrite
 from smart_auth.access.decisions import Access
+from smart_auth.access.sections import cautious, marked
 
 BINARY: Final = "Binary"
 DOCUMENT: Final = "DocumentReference"
@@ -33,7 +34,10 @@ async def attached(inner: ResourceStore, access: Access, key: ResourceKey, narro
         return None
     urls = (str(key), *(f"{base}/{key}" for base in access.rules.context(0).own_bases))
     wanted = Or(tuple(Match(location, UriTest("exact", url)) for url in urls))
-    if not await inner.keys(rewrite(Query(DOCUMENT, wanted, count=1), narrowing), narrowing, 1):
+    # of what has labelled parts it is not known which part attaches
+    within = cautious(narrowing.of(DOCUMENT), marked(access.rules, DOCUMENT, access.facts.now))
+    asked = rewrite(Query(DOCUMENT, wanted, count=1), Narrowing(narrowing.principal, lambda _: within))
+    if not await inner.keys(asked, narrowing, 1):
         return None
     stored = await inner.read(key, EVERYTHING)
     if stored is None or stored.deleted:

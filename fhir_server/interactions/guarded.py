@@ -88,9 +88,7 @@ class GuardedStore:
         found = await self.inner.read(key, narrowing)
         if found is not None:
             return await self._parted(self._shown(found, narrowing), narrowing)
-        if key.type != BINARY:
-            return None
-        return await attached(self.inner, self.access, key, self.sections.careful(narrowing))
+        return await attached(self.inner, self.access, key, narrowing) if key.type == BINARY else None
 
     async def read_version(self, key: ResourceKey, version: int, narrowing: Narrowing) -> Stored | None:
         """See the port."""

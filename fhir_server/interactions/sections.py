@@ -29,7 +29,6 @@ from search.query import (
     Match,
     Node,
     Not,
-    Nothing,
     Or,
     Present,
     Query,
@@ -37,9 +36,8 @@ from search.query import (
 )
 from search.rewrite import rewrite
 from smart_auth.access.facts import PATIENT
-from smart_auth.access.reaches import condition
 from smart_auth.access.redaction import subsetted
-from smart_auth.access.sections import MARK, MARK_SYSTEM, PLAIN, cautious, without
+from smart_auth.access.sections import PLAIN, cautious, marked, without
 
 Shown = Callable[[tuple[Row, ...], Narrowing], Awaitable[tuple[Row, ...]]]
 """The rows that may be shown, as they are shown."""
@@ -68,7 +66,7 @@ class Sections:
         looked_at = [one for each in (query, *query.others) for one in _told_by(each)]
         if not looked_at:
             return query, narrowing
-        careful = self.careful(narrowing)
+        careful = self._careful(narrowing)
         kinds = {query.type, *(one.type for one in query.others), *looked_at}
         if "" not in kinds and all(careful.of(kind) is narrowing.of(kind) for kind in kinds):
             return query, narrowing
@@ -121,14 +119,14 @@ class Sections:
 
     def _about(self, owner: ResourceKey, narrowing: Narrowing) -> Narrowing:
         """The careful narrowing, but of the type of whom `$everything` is about."""
-        careful = self.careful(narrowing)
+        careful = self._careful(narrowing)
         of = lambda kind: (narrowing if kind == owner.type else careful).of(kind)  # noqa: E731
         return Narrowing(narrowing.principal, of)
 
     def _targets(self, rows: Sequence[Stored]) -> set[ResourceKey]:
         return {target for one in rows for target, _ in self.deciding.content(one).entries.targets()}
 
-    def careful(self, narrowing: Narrowing) -> Narrowing:
+    def _careful(self, narrowing: Narrowing) -> Narrowing:
         """The narrowing for searches that could tell of withheld parts."""
         found = self._cautious.get(id(narrowing))
         if found is None:
@@ -140,7 +138,8 @@ class Sections:
                 node = nodes.get(kind)
                 if node is None:
                     known = narrowing.of(kind)
-                    node = cautious(known, self._marked(kind))
+                    access = self.deciding.access
+                    node = cautious(known, marked(access.rules, kind, access.facts.now))
                     if node is not known:
                         node = _simplified(kind, node)
                     nodes[kind] = node
@@ -148,11 +147,6 @@ class Sections:
 
             found = self._cautious[id(narrowing)] = narrowing, Narrowing(narrowing.principal, of)
         return found[1]
-
-    def _marked(self, kind: str) -> Node:
-        access = self.deciding.access
-        found = condition(access.rules, kind, (("_security", f"{MARK_SYSTEM}|{MARK}"),), access.facts.now)
-        return All() if isinstance(found, Nothing) else found
 
 
 def _simplified(kind: str, node: Node) -> Node:

@@ -14,7 +14,9 @@ from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from resources.model import Resource
-from search.query import And, Match, Node, Not, Or
+from search.query import All, And, Match, Node, Not, Nothing, Or
+from smart_auth.access.facts import Rules
+from smart_auth.access.reaches import condition
 
 EXTENSION: Final = "http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label"
 MARK: Final = "PROCESSINLINELABEL"
@@ -68,6 +70,12 @@ def without(resource: Resource, hidden: Collection[Label]) -> Resource:
         return {name: resource[name] for name in ("resourceType", "id", "meta") if name in resource}
     pruned: Resource = _element(resource, hidden)
     return pruned
+
+
+def marked(rules: Rules, kind: str, now: int) -> Node:
+    """What of the type has labelled parts; everything, where that cannot be told."""
+    found = condition(rules, kind, (("_security", f"{MARK_SYSTEM}|{MARK}"),), now)
+    return All() if isinstance(found, Nothing) else found
 
 
 def cautious(node: Node, marked: Node, *, negated: bool = False) -> Node:

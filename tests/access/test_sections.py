@@ -171,6 +171,28 @@ async def test_dates_of_care_pass_over_labelled_parts(labelled):
     assert "anne" in await labelled.ids(path, labelled.as_(*ANNE))
 
 
+async def test_what_a_withheld_part_attaches_is_neither_read_nor_attached(fresh):
+    operator, anne = fresh.as_(*OPERATORS), fresh.as_(*ANNE)
+    for name, parts in (("secret", label(NOPAT)), ("open", {})):
+        scan = {"resourceType": "Binary", "id": name, "contentType": "text/plain", "data": "aGk="}
+        assert (await fresh.send("PUT", f"Binary/{name}", scan, operator)).status_code == 201
+        document = {
+            "resourceType": "DocumentReference",
+            "id": name,
+            "meta": MARKED if parts else {"tag": [{"code": "x"}]},
+            "status": "current",
+            "subject": ref("Patient/anne"),
+            "author": [ref("Patient/anne")],
+            "content": [{**parts, "attachment": {"url": f"Binary/{name}"}}],
+        }
+        assert (await fresh.send("PUT", f"DocumentReference/{name}", document, operator)).status_code == 201
+        seen = parts == {}
+        assert (await fresh.get(f"Binary/{name}", anne)).status_code == (200 if seen else 404)
+        mine = dict(document, meta={"tag": [{"code": "x"}]}, content=[{"attachment": {"url": f"Binary/{name}"}}])
+        mine.pop("id")
+        assert (await fresh.send("POST", "DocumentReference", mine, anne)).status_code == (201 if seen else 403)
+
+
 async def test_a_patient_with_labelled_parts_keeps_their_record(fresh):
     labelled_one = patient(
         "anne",

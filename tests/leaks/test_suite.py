@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from fhir_server.interactions import guarded, search
+from fhir_server.interactions import attachments, search, sections
 from fhir_server.interactions.criteria import Criterion
 from fhir_server.interactions.guarded import GuardedStore
 from fhir_server.storage.port import Guard
@@ -38,7 +38,7 @@ def _verb(name: str):
 
 def _keys(patch: pytest.MonkeyPatch) -> None:
     """What a Binary is attached to is looked for among all there is."""
-    patch.setattr(guarded, "rewrite", lambda query, narrowing: rewrite(query, EVERYTHING))
+    patch.setattr(attachments, "rewrite", lambda query, narrowing: rewrite(query, EVERYTHING))
     _verb("keys")(patch)
 
 
@@ -60,7 +60,8 @@ def _guards(patch: pytest.MonkeyPatch) -> None:
 
 def _chains(patch: pytest.MonkeyPatch) -> None:
     """A search looks through what it may not show."""
-    patch.setattr(search, "rewrite", lambda query, narrowing: rewrite(query, EVERYTHING))
+    for module in (search, sections):
+        patch.setattr(module, "rewrite", lambda query, narrowing: rewrite(query, EVERYTHING))
 
 
 CASES = {
