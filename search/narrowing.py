@@ -16,6 +16,7 @@ class Narrowing:
 
     `principal` names who is asking, so that a cursor can be bound to its caller; it is never logged. `searched`: where the criteria of a
     write are looked up, `patched`: where what is patched is read, when that is less. `operates`: the principal may see how the server does its work.
+    `settled`: no pass of `search.rewrite` would change a node.
     """
 
     principal: str
@@ -23,11 +24,12 @@ class Narrowing:
     searched: "Narrowing | None" = None
     patched: "Narrowing | None" = None
     operates: bool = False
+    settled: bool = False
 
 
 def _all(_type: str) -> Node:
     return All()
 
 
-EVERYTHING = Narrowing("", _all, operates=True)
+EVERYTHING = Narrowing("", _all, operates=True, settled=True)
 """The narrowing of `--auth off` and of the server's own work."""

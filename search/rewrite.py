@@ -43,9 +43,15 @@ _FEW: Final = 8
 def rewrite(query: Query, narrowing: Narrowing) -> Query:
     """The query as the store gets it: narrowed, simplified, without nodes that dialects do not know."""
     query = narrow(query, narrowing)
-    if _is_final(query.where) and _is_final(query.narrowing):
-        return query
-    return reduce(lambda found, one: one(found), REWRITES, query)
+    ready = narrowing.settled or _is_final(query.narrowing)
+    if _is_final(query.where):
+        return query if ready else replace(query, narrowing=settled(query.narrowing))
+    return replace(query, where=settled(query.where), narrowing=query.narrowing if ready else settled(query.narrowing))
+
+
+def settled(node: Node) -> Node:
+    """The node as every pass leaves it."""
+    return reduce(lambda found, one: one(found), REWRITES, Query("", node)).where
 
 
 def _is_final(node: Node) -> bool:

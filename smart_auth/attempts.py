@@ -11,6 +11,7 @@ Specification: https://pages.nist.gov/800-63-3/sp800-63b.html#throttle
 """
 
 import ipaddress
+from functools import lru_cache
 
 from smart_auth.model import hashed
 from smart_auth.ports import AuthStore
@@ -28,6 +29,7 @@ def subject(kind: str, name: str) -> str:
     return f"{kind}:{folded if len(folded) <= _LONGEST_NAME else hashed(folded)}"
 
 
+@lru_cache(maxsize=4096)
 def address_subject(address: str) -> str:
     """The subject of an address; those of one IPv6 network of 64 bits are one."""
     try:

@@ -96,8 +96,11 @@ def _reaching(access: Access, letters: str, kind: str | None) -> Narrowing:
 
 def _require(access: Access, letters: str, kind: str | None) -> None:
     for letter in letters:
-        kinds = access.rules.types if kind is None else (kind,)
-        if not any(access.allows(one, letter) for one in kinds):
+        if kind is None:
+            reached = any(access.allows(one, letter) for one in access.rules.types)
+        else:
+            reached = access.allows(kind, letter)
+        if not reached:
             raise insufficient(_NAMES[letter], kind)
 
 

@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fhir_server.http.middleware import send_error
 from fhir_server.http.options import RateOptions
@@ -38,13 +38,14 @@ class Rate:
     def wait(self, subject: str, now: float) -> float:
         """Count a request: 0 when it is within the rate, else the seconds to wait (it does not count then)."""
         late = self.late(subject, now)
-        if not late:
+        if not late and self._interval:
             self.count(subject, now)
         return late
 
     def late(self, subject: str, now: float) -> float:
         """The seconds that the subject has to wait before another request."""
-        return max(0.0, self._due.get(subject, 0.0) - self._tolerance - now)
+        late = self._due.get(subject, 0.0) - self._tolerance - now
+        return late if late > 0 else 0.0
 
     def count(self, subject: str, now: float) -> None:
         """Count a request that was let in."""
@@ -101,7 +102,7 @@ class Rates:
 
 
 def limited(app: ASGIApp, rates: Rates | None, prefix: str) -> ASGIApp:
-    """Hold addresses to their rates; `rates` None (authorization is off): nobody is limited."""
+    """Hold addresses to their rates; `rates` None (authorization is off): nobody is limited. Goes inside `observed`, which notes the status."""
     if rates is None:
         return app
 
@@ -114,12 +115,9 @@ def limited(app: ASGIApp, rates: Rates | None, prefix: str) -> ASGIApp:
             await send_error(refusal, scope, send)
             return
 
-        async def send_counted(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] == _UNAUTHORIZED:
-                rates.refused(scope)
-            await send(message)
-
-        await app(scope, receive, send_counted)
+        await app(scope, receive, send)
+        if scope.get("status") == _UNAUTHORIZED:
+            rates.refused(scope)
 
     return layer
 

@@ -24,6 +24,7 @@ from typing import Final, Literal
 from resources.model import ResourceKey
 from search.narrowing import Narrowing
 from search.query import All, EveryTarget, HasId, InCompartment, Node, Not, Nothing, Owners, Released
+from search.rewrite import settled
 from smart_auth.access.algebra import both, either
 from smart_auth.access.consents import Asking, denied
 from smart_auth.access.facts import PATIENT, Facts, Rules
@@ -112,7 +113,7 @@ class Access:
         found = self._narrowings.get(letters)
         if found is None:
             found = self._narrowings[letters] = Narrowing(
-                self.id, self._kept(lambda kind: self._all(kind, letters)), operates=self.operates
+                self.id, self._kept(lambda kind: self._all(kind, letters)), operates=self.operates, settled=True
             )
         return found
 
@@ -122,7 +123,12 @@ class Access:
         if found is None:
             of = self._kept(lambda kind: either([self.node(kind, letter) for letter in "ruds"]))
             found = self._narrowings[""] = Narrowing(
-                self.id, of, searched=self.narrowing("s"), patched=self.narrowing("ru"), operates=self.operates
+                self.id,
+                of,
+                searched=self.narrowing("s"),
+                patched=self.narrowing("ru"),
+                operates=self.operates,
+                settled=True,
             )
         return found
 
@@ -176,7 +182,7 @@ class Access:
         def of(kind: str) -> Node:
             node = kept.get(kind)
             if node is None:
-                node = kept[kind] = decide(kind)
+                node = kept[kind] = settled(decide(kind))
             return node
 
         return of

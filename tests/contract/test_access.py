@@ -151,3 +151,30 @@ async def test_a_walk_along_a_hierarchy_passes_through_what_is_seen_alone(store,
     assert await found(store, "Encounter", house, narrowing) == wanted
     bed = Match(LOCATION, HierarchyTest("above", (ResourceKey("Location", "bed"),), "partof"))
     assert await found(store, "Encounter", bed, narrowing) == ([] if "bed" in hidden else ["e"])
+
+
+async def test_a_label_that_nothing_had_before_hides_what_bears_it_from_then_on(wards, make):
+    label = Match(Parameter("Observation", "_security", "token", "", None), TokenTest(None, ("NOPAT",)))
+    node = And((of("anne", "bert"), Not(label)))
+    narrowing = Narrowing("me", lambda _: node)
+    key = ResourceKey("Observation", "a")
+    assert await wards.read(key, narrowing) is not None
+    labelled = Entries(tokens=[TokenEntry("_security", "", "NOPAT")], compartments=[ANNE])
+    await wards.commit(make.unit(make.put("Observation/a", entries=labelled, x=2)))
+    assert await wards.read(key, narrowing) is None
+    assert await wards.read(ResourceKey("Observation", "d"), narrowing) is not None
+
+
+async def test_many_owners_are_told_apart_whatever_their_numbers(store, make):
+    keys = [ResourceKey("Patient", f"p{number}") for number in range(120)]
+    of_each = [make.put(f"Observation/{key.id}", entries=Entries(compartments=[key])) for key in keys]
+    themselves = [make.put(str(key), entries=Entries(compartments=[key])) for key in keys]
+    await store.commit(make.unit(*themselves, *of_each))
+    for mine in ({"p0", "p10"}, {"p119"}, {key.id for key in keys[::2]}, {key.id for key in keys[:-1]}):
+        node = of(*mine)
+        narrowing = Narrowing("me", lambda _, node=node: node)
+        for kind in ("Observation", "Patient"):
+            seen = {key.id for key in keys if await store.read(ResourceKey(kind, key.id), narrowing) is not None}
+            assert seen == mine
+            page = await store.search(Query(kind, All(), count=200, narrowing=node), narrowing)
+            assert {row.stored.key.id for row in page.rows} == mine

@@ -186,3 +186,11 @@ def test_narrowing_reaches_into_references_however_deep(node):
 
 def both(node, visible):
     return visible if node == All() else And((node, visible))
+
+
+def test_a_narrowing_that_says_it_is_settled_is_left_as_it_is():
+    node = And((All(), InCompartment(MINE)))
+    for ready in (True, False):
+        found = rewrite(Query("Observation", All()), Narrowing("me", lambda _: node, settled=ready)).narrowing
+        assert (found is node) is ready
+        assert ready or found == InCompartment(MINE)

@@ -13,6 +13,7 @@ from typing import Final
 
 from resources.errors import FhirError
 from resources.model import ResourceKey
+from search.dialects.sqlite.conditions import UNKNOWN
 from search.dialects.sqlite.layout import NO_TERM, spaced
 from search.query import Node, Owners
 
@@ -21,7 +22,7 @@ _KEPT_TERMS: Final = 100_000
 _VALUE_SET: Final = "SELECT number, state FROM value_set WHERE url = ? AND version = ?"
 EVERY_SYSTEM: Final = ""
 """Asks for every hierarchy there is."""
-MISSING: Final = -(1 << 62)
+MISSING: Final = UNKNOWN
 """A number that no row has, nor has its negative (contained resources' entries)."""
 _KEPT_OWNERS: Final = 1000
 _KEPT_ESTIMATES: Final = 10_000

@@ -49,8 +49,12 @@ _LAST: Final = "\U0010ffff"
 """Sorts after every continuation of a text."""
 
 
+UNKNOWN: Final = -(1 << 62)
+"""The number of what has none: no row has it, nor its negative (entries of contained resources)."""
+
+
 class Catalog(Protocol):
-    """What the dialect asks of a store while it compiles: numbers of names (a number without rows for unknown ones), counts."""
+    """What the dialect asks of a store while it compiles: numbers of names (UNKNOWN for unknown ones), counts."""
 
     def type(self, name: str) -> int:
         """The number of a resource type."""

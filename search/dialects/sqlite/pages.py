@@ -243,5 +243,8 @@ def of_types(nodes: Iterable[tuple[str, Node]], kind: str, rid: str, catalog: Ca
 
 
 def holds(node: Node, rid: str, type_: str, catalog: Catalog) -> Sql:
-    """The condition (with its values) that the live resource whose number is the SQL expression `rid` satisfies `node`."""
-    return Planner(catalog).holds(node, rid, type_)
+    """The condition (with its values) that the one live resource whose number is the SQL expression `rid` satisfies `node`.
+
+    Its text may be kept as long as the node: of what has no number yet, parameters are found when there are some.
+    """
+    return Planner(catalog, single=True).holds(node, rid, type_)

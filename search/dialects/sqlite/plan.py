@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 from search.dialects.sqlite import access
 from search.dialects.sqlite.conditions import (
+    UNKNOWN,
     Catalog,
     Condition,
     Range,
@@ -70,10 +71,14 @@ _PRESENT_TABLES: Final = {
 
 
 class Planner:
-    """Compiles the nodes of one statement; aliases are numbered in the order of the text, so equal shapes give equal text."""
+    """Compiles the nodes of one statement; aliases are numbered in the order of the text, so equal shapes give equal text.
 
-    def __init__(self, catalog: Catalog) -> None:
+    `single`: the statement is about one row, and is kept: parameters that have no number yet are looked up whenever it runs.
+    """
+
+    def __init__(self, catalog: Catalog, *, single: bool = False) -> None:
         self.catalog = catalog
+        self.single = single
         self._aliases = 0
         self._sign = 1
 
@@ -171,8 +176,16 @@ class Planner:
     def parameters(self, parameter: Parameter, alias: str, unit: str | None = None) -> Sql:
         """The condition that a row belongs to the parameter (in that canonical unit)."""
         codes = storage_codes(parameter, unit)
+        if self.single and not self.inside and len(codes) == 1:
+            return self._parameter(parameter.base, codes[0], alias)
         found = tuple(self._sign * self.catalog.parameter(parameter.base, code) for code in codes)
         return (f"{alias}.param = ?" if len(found) == 1 else f"{alias}.param IN ({marks(found)})"), found
+
+    def _parameter(self, base: str, code: str, alias: str) -> Sql:
+        number = self.catalog.parameter(base, code)
+        if number != UNKNOWN:
+            return f"{alias}.param = ?", (number,)
+        return f"{alias}.param = (SELECT number FROM parameter WHERE type = ? AND code = ?)", (base, code)
 
     def _probe(self, parameter: Parameter, condition: Condition, rid: str, more: str = "") -> Sql:
         """EXISTS a row of `rid` for which the condition holds; `more` is appended, with `{a}` for the row."""
