@@ -1,7 +1,7 @@
 """SearchParameter resources: what they define, and whether that can be indexed.
 
 Rules. An active SearchParameter whose expression does not compile, or finds nothing that its type can index, is refused (422). One that
-cannot be used here for another reason (its code is taken, it has no expression, its type is special) is an ordinary resource and
+cannot be used here for another reason (its code or URL is taken, it has no expression, its type is special) is an ordinary resource and
 defines nothing; `obstacle` says why. Restrictions such as `multipleOr` and `modifier` are not enforced.
 
 Specification: https://hl7.org/fhir/R4/searchparameter.html
@@ -73,11 +73,15 @@ def obstacle(
         return "its type is special"
     if _CODE.fullmatch(definition.code) is None or definition.code.startswith("_"):
         return f"its code '{definition.code}' can be no parameter's name here"
+    if registry.is_published(definition.url):
+        return f"{definition.url} is a published search parameter"
     for base in concrete(definition):
         known = registry.find(base, definition.code)
         if known is not None:
             return f"'{definition.code}' of {base} is {known.url}"
     for other in others:
+        if other.url == definition.url:
+            return f"another SearchParameter has the URL {other.url}"
         if other.code == definition.code and _overlap(other, definition):
             return f"'{definition.code}' is {other.url}"
     return ""

@@ -112,6 +112,10 @@ class Registry:
         """The definition with a canonical URL, published or custom."""
         return self._by_url.get(url) or next((one for one in self._custom if one.url == url), None)
 
+    def is_published(self, url: str) -> bool:
+        """Whether a published parameter has the canonical URL."""
+        return url in self._by_url
+
     def custom(self, type_name: str, definition: SearchParameterDefinition) -> Parameter:
         """A custom definition on one type: rows of its own, the components of a composite too."""
         parts = [part for part in union(definition.expression or "") if _speaks_of(part, type_name)]
@@ -184,7 +188,8 @@ class Registry:
         return _Table(MappingProxyType(known), tuple(stored))
 
     def _judged(self, parameter: Parameter) -> Parameter:
-        refused = self._refused.get(parameter.url) if self._refused else None
+        """A published parameter: nothing but the setting refuses one, whatever URL a custom one takes, for access rules search by them."""
+        refused = self._refused.get(parameter.url) if parameter.code in FULL_TEXT else None
         return parameter if refused is None else replace(parameter, refused=refused)
 
     @cached_property

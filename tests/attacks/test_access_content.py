@@ -185,3 +185,35 @@ async def test_a_parameter_that_somebody_made_tells_nothing_of_what_is_left_out(
     }
     assert len(refused) == 1
     assert json.loads(refused.pop())["resourceType"] == "OperationOutcome"
+
+
+PUBLISHED = "http://hl7.org/fhir/SearchParameter"
+
+
+async def test_who_takes_the_url_of_a_published_parameter_disturbs_nobody(anyio_backend, tmp_path):
+    """An administrator of one organization must not switch off what everybody's access is decided by."""
+    async with opened(tmp_path) as worn:
+        operator = worn.as_("", OPERATOR)
+        for at, name in enumerate(("Resource-security", "CareTeam-participant", "clinical-patient")):
+            own = {
+                "resourceType": "SearchParameter",
+                "id": f"own-{at}",
+                "url": f"{PUBLISHED}/{name}",
+                "name": "own",
+                "status": "active",
+                "description": "mine",
+                "code": f"own-{at}",
+                "base": ["Observation"],
+                "type": "string",
+                "expression": "Observation.note.text",
+            }
+            assert (await worn.send("PUT", f"SearchParameter/own-{at}", own, operator)).status_code == 201
+        await asyncio.sleep(1.1)  # what the process has looked at a second ago counts
+        for who in (ANNE, ("dora", "user/*.rs", "")):
+            assert (await worn.get("Observation/lab-anne", worn.as_(*who))).status_code == 200
+        for search in (
+            "Observation?_security=NOPAT",
+            "CareTeam?participant=Practitioner/dora",
+            "Observation?patient=anne",
+        ):
+            assert (await worn.get(search, operator)).status_code == 200

@@ -225,8 +225,9 @@ async def test_what_cannot_be_indexed_is_refused_with_the_reason(tmp_path, chang
         ({"expression": None}, "it has no expression"),
         ({"type": "special"}, "its type is special"),
         ({"code": "_mine"}, "can be no parameter's name"),
+        ({"url": "http://hl7.org/fhir/SearchParameter/individual-gender"}, "is a published search parameter"),
     ],
-    ids=["a taken code", "no expression", "a special one", "a reserved name"],
+    ids=["a taken code", "no expression", "a special one", "a reserved name", "a published URL"],
 )
 async def test_what_defines_nothing_is_stored_and_says_why(tmp_path, change, reason):
     resource = {name: value for name, value in parameter(**change).items() if value is not None}
@@ -239,6 +240,23 @@ async def test_what_defines_nothing_is_stored_and_says_why(tmp_path, change, rea
         assert told["parameter"][0]["valueCode"] == "unused"
         if "code" in change:
             assert await found(client, "Patient?gender=male") == []
+
+
+async def test_one_that_takes_the_url_of_another_disturbs_it_not(tmp_path):
+    async with serving(tmp_path) as client:
+        assert (await put(client, parameter())).status_code == 201
+        assert (await put(client, PATIENT)).status_code == 201
+        assert (await client.post("SearchParameter/eyes/$reindex")).status_code == 202
+        while work(tmp_path):
+            pass
+        await asyncio.sleep(0.6)
+        assert await found(client, "Patient?eye-colour=blue") == ["a"]
+        assert (await put(client, parameter(id="other", code="other"))).status_code == 201
+        await asyncio.sleep(0.6)
+        assert await found(client, "Patient?eye-colour=blue") == ["a"]
+        answer = await client.post("SearchParameter/other/$reindex")
+        assert answer.status_code == 422
+        assert "another SearchParameter has the URL" in answer.text
 
 
 @pytest.mark.parametrize(
