@@ -64,7 +64,10 @@ def recorded(settings: Settings, code: str, about: str = "", keys: Sequence[str]
         status = HTTPStatus.BAD_REQUEST if end.exit_code else HTTPStatus.OK
         raise
     finally:
-        append("request", status, begun)
+        try:
+            append("request", status, begun)
+        except (FhirError, OSError, sqlite3.Error) as error:
+            refuse(f"the audit trail cannot be written: that {code} began is recorded, how it ended is not: {error}", 1)
 
 
 def _account() -> str:

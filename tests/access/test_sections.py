@@ -10,6 +10,7 @@ import json
 
 import pytest
 
+from fhir_server.interactions import deciding, sections
 from search.limits import SearchLimits
 from smart_auth.access.sections import EXTENSION, MARK, MARK_SYSTEM
 from tests.access.hospital import CATEGORY, OPERATOR, coded, observation, opened, patient, ref
@@ -221,6 +222,22 @@ async def test_a_patient_with_labelled_parts_keeps_their_record(fresh):
 async def test_what_bears_no_label_is_found_by_everything(labelled):
     for who in (ANNE, DORA):
         assert "lab-anne" in await labelled.ids("Observation?code=2339-0&_sort=code", labelled.as_(*who))
+
+
+async def test_what_bears_no_label_is_not_read_for_labels(fresh, monkeypatch):
+    def read(*_):
+        raise AssertionError("a body without labelled parts was decoded")
+
+    monkeypatch.setattr(sections, "decode", read)
+    monkeypatch.setattr(deciding, "labels", read)
+    anne = fresh.as_(*ANNE)
+    for path in (
+        "Observation/lab-anne",
+        "Observation?code=2339-0",
+        "Observation/lab-anne/_history",
+        "Patient/anne/$everything",
+    ):
+        assert (await fresh.get(path, anne)).status_code == 200
 
 
 async def test_who_was_given_a_part_does_not_change_it(labelled):

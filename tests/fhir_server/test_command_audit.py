@@ -5,6 +5,7 @@ import shutil
 from contextlib import closing
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from fhir_server.audit.ledger import FOLDER
@@ -106,6 +107,17 @@ def test_what_cannot_be_recorded_is_not_done(folder):
     assert "nothing is done" in done.stderr
     with closing(SqliteAuthStore.open(folder)) as store:
         assert store.user("jane") is None
+
+
+def test_a_trail_that_ends_meanwhile_is_told_in_a_sentence(folder, capsys):
+    def command():
+        with recording.recorded(Settings(data_dir=folder), "keys rotate"):
+            shutil.rmtree(folder / FOLDER)
+            (folder / FOLDER).write_text("no folder")
+
+    with pytest.raises(typer.Exit):
+        command()
+    assert "how it ended is not" in capsys.readouterr().err
 
 
 def test_nothing_is_recorded_without_audit(folder, monkeypatch):
