@@ -15,10 +15,10 @@ import yaml
 
 from fhir_server.app import create_app
 from fhir_server.cli import app, may_serve
+from fhir_server.family import AFTER_GRACE
 from fhir_server.http.health import health_routes
 from fhir_server.interactions.options import RestOptions
 from fhir_server.settings import CONFIG_VARIABLE, PREFIX, Settings, explain, load_settings
-from fhir_server.family import AFTER_GRACE
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
