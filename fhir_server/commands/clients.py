@@ -68,7 +68,7 @@ def add(
         misused(f"{client_id!r} is no client id: visible ASCII, at most 200")
     if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
         misused(f"--name: what people are shown has 1 to {_LONGEST_NAME} characters that can be shown")
-    with desk(data_dir, as_json=as_json, does="client add", about=client_id or name) as here:
+    with desk(data_dir, as_json=as_json, does="client add", about=client_id or name, makes=True) as here:
         if client_id and not replace_it and here.store.client(client_id) is not None:
             refuse(f"there is a client {client_id} already; --replace replaces it", 1)
         if role:
@@ -143,7 +143,7 @@ def invite(
     data_dir: DataDir = None,
 ) -> None:
     """Make an initial access token, with which one app may register itself (RFC 7591)."""
-    with desk(data_dir, as_json=as_json, does="client invite") as here:
+    with desk(data_dir, as_json=as_json, does="client invite", makes=True) as here:
         token = invitations.invite(here.store, _scope(scope), here.now + ttl)
         expires = instant((here.now + ttl) * 1_000_000)
         here.answer({"initialAccessToken": token, "scope": scope, "expiresAt": expires}, token)

@@ -2,7 +2,7 @@
 
 Rules.
 1. A command works beside a running server or without one, from its data folder alone; nothing is ever asked on a terminal. A folder without a store
-   is a mistyped one: nothing is made in it (`serve`, `load` and `restore` make stores).
+   is a mistyped one, unless the command makes something that a server may start with (a user, a client, a token) and the folder is new or empty.
 2. Exit code 2: the command line cannot be meant (a missing option, no JSON, no scope); 1: it is well formed, but it cannot be done.
 3. With `--json` the last line of stdout is one object; a secret is told once, by the command that made it. Everything else goes to stderr.
 4. The FHIR base is the configured public URL's, else that of the server's last start in this folder.
@@ -108,18 +108,22 @@ class Desk:
 
 @contextmanager
 def desk(
-    data_dir: Path | None, *, as_json: bool, does: str = "", about: str = "", keys: Sequence[str] = ()
+    data_dir: Path | None,
+    *,
+    as_json: bool,
+    does: str = "",
+    about: str = "",
+    keys: Sequence[str] = (),
+    makes: bool = False,
 ) -> Iterator[Desk]:
     """Open the store of users of the data folder; ends the command when it cannot be used.
 
-    `does`: the command, when it changes something; `about` whom or what, `keys` the resources that it is about, for the audit.
+    `does`: the command, when it changes something; `about` whom or what, `keys` the resources that it is about, for the audit. `makes`: it may be done before
+    the first start.
     """
-    from fhir_server.interactions.assembly import DATABASE  # noqa: PLC0415  (rule 3 of the command line)
-
     loaded = settings_of({"data_dir": data_dir})
     folder = loaded.settings.data_dir
-    if not any((folder / name).is_file() for name in (DATABASE, AUTH_DATABASE)):
-        refuse(f"there is no store in {folder}", 1)
+    _require_store(folder, makes=makes)
     try:
         store = SqliteAuthStore.open(folder)
         try:
@@ -130,6 +134,17 @@ def desk(
             store.close()
     except FhirError as error:
         refuse(f"cannot be done: {error}", 1)
+
+
+def _require_store(folder: Path, *, makes: bool) -> None:
+    """Exit code 1 unless there is a store, or one may be made."""
+    from fhir_server.interactions.assembly import DATABASE  # noqa: PLC0415  (rule 3 of the command line)
+
+    if any((folder / name).is_file() for name in (DATABASE, AUTH_DATABASE)):
+        return
+    if not makes or (folder.exists() and not folder.is_dir()) or (folder.is_dir() and any(folder.iterdir())):
+        refuse(f"there is no store in {folder}", 1)
+    sys.stderr.write(f"fhir-server: there was no store in {folder}; this is the beginning of one\n")
 
 
 def based(loaded: Loaded, store: SqliteAuthStore) -> Settings:

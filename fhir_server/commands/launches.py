@@ -78,7 +78,7 @@ def token(
 ) -> None:
     """Make an access token; the last line is the token. Without --user no role binds it: it may all that its scopes say."""
     scopes = _meant(_scopes(scope))
-    with desk(data_dir, as_json=as_json, does="token", about=user_name or client_id) as here:
+    with desk(data_dir, as_json=as_json, does="token", about=user_name or client_id, makes=True) as here:
         user = _live_user(here, user_name) if user_name else None
         client = here.live_client(client_id) if client_id else None
         if not patient and user is not None and user.fhir_user.startswith("Patient/"):

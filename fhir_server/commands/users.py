@@ -43,7 +43,7 @@ def add(
     """Add a user."""
     if not _NAME.fullmatch(unicodedata.normalize("NFC", name)):
         misused(f"{name!r} is no user name: letters, digits and @ . + - _, at most 100")
-    with desk(data_dir, as_json=as_json, does="user add", about=name) as here:
+    with desk(data_dir, as_json=as_json, does="user add", about=name, makes=True) as here:
         if here.store.user(name) is not None:
             refuse(f"there is a user {name} already", 1)
         roles = _roles(here, role)

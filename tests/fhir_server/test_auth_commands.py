@@ -535,21 +535,17 @@ def test_a_password_that_is_no_utf_8_is_refused(run):
 
 
 COMMANDS = (
-    "user add x --role nurse --generate",
     "user list",
     "user disable x",
     "user enable x",
     "user passwd x --generate",
     "user second-factor x",
     "user assign x --patient p",
-    "client add --name N --type symmetric",
     "client list",
     "client disable x",
     "client enable x",
     "client rotate x",
-    "client invite",
     "launch --client x --patient p",
-    "token --scope system/*.rs",
     "grant list --user x",
     "grant revoke --user x",
     "keys list",
@@ -574,8 +570,36 @@ def test_a_mistyped_folder_is_no_store(tmp_path, line):
         assert list(tmp_path.iterdir()) == []
 
 
-def test_users_and_tokens_may_be_made_before_the_first_start(tmp_path):
-    fill(tmp_path, WRITES, Settings(data_dir=tmp_path))  # as `load` leaves it
+MAKING = (
+    "user add x --role nurse --generate",
+    "client add --name N --type symmetric",
+    "client invite",
+    "token --scope system/*.rs",
+)
+
+
+@pytest.mark.parametrize("line", MAKING)
+def test_what_a_server_may_start_with_is_made_before_its_first_start(tmp_path, line):
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        done = command(tmp_path / name, *line.split(" "))
+        assert done.exit_code == 0, done.stderr
+        assert "this is the beginning of one" in done.stderr
+        assert (tmp_path / name / "auth.sqlite").exists()
+        assert not (tmp_path / name / DATABASE).exists()
+        assert "beginning" not in command(tmp_path / name, *line.replace(" x ", " y ").split(" ")).stderr
+
+
+@pytest.mark.parametrize("line", MAKING)
+def test_a_folder_of_something_else_is_no_store(tmp_path, line):
+    (tmp_path / "letter.txt").write_text("Dear")
+    done = command(tmp_path, *line.split(" "))
+    assert (done.exit_code, done.stderr) == (1, f"fhir-server: there is no store in {tmp_path}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_users_and_tokens_may_be_made_behind_a_load(tmp_path):
+    fill(tmp_path, WRITES, Settings(data_dir=tmp_path))
     assert command(tmp_path, "user", "add", "jane", "--role", "nurse", "--generate").exit_code == 0
     done = command(tmp_path, "token", "--scope", "system/*.rs")
     assert (done.exit_code, done.stdout.count(".")) == (0, 2)
