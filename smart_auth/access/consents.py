@@ -6,7 +6,7 @@ Rules.
    that of the letter, one of its purposes is the principal's, the type is one of its classes, and the resource bears one of its labels; what
    is absent applies always. Nested provisions are exceptions to the one around them. The first level without a type permits.
 3. An active Consent that says anything else in its provisions cannot be enforced, nor can one that is of nobody here or names somebody or something that
-   nobody here can be or do: it is refused when it is written (422), and one that is stored all the same keeps everybody out.
+   nobody here can be or do, or that opts out without a denial: it is refused when it is written (422), and one that is stored all the same keeps everybody out.
 4. No Consent limits patients' own access, nor that of operators; an emergency is not kept out either.
 
 Specification: https://hl7.org/fhir/R4/consent.html, https://terminology.hl7.org/CodeSystem-consentaction.html
@@ -33,6 +33,8 @@ _ACTIONS: Final[Mapping[str, frozenset[str]]] = {
     "u": frozenset({"correct", "use"}),
     "d": frozenset({"correct", "use"}),
 }
+_OUT: Final = frozenset({"OPTOUT", "OPTOUTE"})
+"""Policies that deny: https://terminology.hl7.org/CodeSystem-v3-ActCode.html."""
 _DOING: Final = frozenset[str]().union(*_ACTIONS.values())
 _ACTORS: Final = frozenset({"Practitioner", "PractitionerRole", "Organization"})
 _PENDING: Final = frozenset({"urn", "conditional"})
@@ -114,7 +116,10 @@ def provision_of(consent: Mapping[str, Any], *, stored: bool = False) -> Provisi
     patient = parse(consent.get("patient", {}).get("reference", ""))
     if patient.type != "Patient" and (stored or patient.form not in _PENDING):
         raise ConsentFault("Consent.patient", "a Consent without a literal reference to its patient cannot be enforced")
-    found = _read(consent.get("provision") or {}, "Consent.provision", 0)
+    raw = consent.get("provision") or {}
+    if _OUT.intersection(_codes([consent.get("policyRule") or {}])) and raw.get("type") != "deny":
+        raise ConsentFault("Consent.policyRule", "opting out cannot be enforced but by a provision of type deny")
+    found = _read(raw, "Consent.provision", 0)
     if stored and not _is_resolved(found):
         raise ConsentFault("Consent.provision", "a reference that leads nowhere cannot be enforced")
     return found

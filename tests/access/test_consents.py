@@ -160,6 +160,17 @@ async def test_what_cannot_be_enforced_is_refused(workshop, provision, place):
     assert (await workshop.send("DELETE", f"Consent/{draft.json()['id']}", None, operator)).status_code == 204
 
 
+@pytest.mark.parametrize("provision", [None, {}, {"type": "permit"}, {"actor": [actor("Practitioner/dora")]}])
+async def test_opting_out_without_a_denial_is_refused(workshop, provision):
+    operator = workshop.as_("", OPERATOR)
+    out = coded("OPTOUT", "http://terminology.hl7.org/CodeSystem/v3-ActCode")
+    for given, status in ((provision, 422), ({**(provision or {}), "type": "deny"}, 201)):
+        body = {key: value for key, value in consent(given or None, policyRule=out).items() if key != "id"}
+        answer = await workshop.send("POST", "Consent", body, operator)
+        assert answer.status_code == status, answer.text
+    await workshop.send("DELETE", f"Consent/{answer.json()['id']}", None, operator)
+
+
 async def test_one_of_nobody_is_refused(workshop):
     operator = workshop.as_("", OPERATOR)
     for patient in ({"identifier": {"value": "mrn-anne"}}, {"display": "Anne"}, None):
