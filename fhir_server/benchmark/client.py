@@ -56,8 +56,8 @@ def client_name() -> str:
     return "wrk" if shutil.which("wrk") else "python"
 
 
-def measure(url: str, requests: Sequence[Request], connections: int, seconds: float) -> Figures:
-    """Send `requests` to `url` (`http://127.0.0.1:8000`) over `connections` for `seconds`."""
+def measure(url: str, requests: Sequence[Request], connections: int, seconds: float, token: str = "") -> Figures:
+    """Send `requests` to `url` (`http://127.0.0.1:8000`) over `connections` for `seconds`, with an access token where one is given."""
     with tempfile.NamedTemporaryFile("w", suffix=".tsv", encoding="utf-8") as file:
         file.writelines(request.line for request in requests)
         file.flush()
@@ -69,6 +69,7 @@ def measure(url: str, requests: Sequence[Request], connections: int, seconds: fl
         environment = {
             **os.environ,
             "BENCH_REQUESTS": file.name,
+            "BENCH_TOKEN": token,
             "BENCH_SEED": str(int(time.time() * 10) % 10**7 * 10**6),
         }
         done = subprocess.run(  # noqa: S603  (our own command line)

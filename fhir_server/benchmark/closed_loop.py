@@ -66,6 +66,8 @@ def _encoded(host: str, method: str, path: str, criteria: str, body: str) -> byt
     content = body.encode()
     condition = f"If-None-Exist: {criteria}\r\n" if criteria else ""
     length = f"Content-Type: application/fhir+json\r\nContent-Length: {len(content)}\r\n" if content else ""
+    token = os.environ.get("BENCH_TOKEN", "")
+    condition += f"Authorization: Bearer {token}\r\n" if token else ""
     return (
         f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/fhir+json\r\n{condition}{length}\r\n".encode()
         + content

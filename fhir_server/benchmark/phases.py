@@ -244,12 +244,18 @@ PHASES: dict[str, Phase] = {
 }
 
 
+_APART = ("load", "access")
+"""Phases of their own kind, measured in another place."""
+
+
 def chosen(wanted: str | None) -> dict[str, Phase]:
     """The phases whose name begins with one of the words of `wanted` ("read,search"); all for None."""
     if wanted is None:
         return PHASES
-    words = tuple(word.strip() for word in wanted.split(",") if word.strip() != "load")
+    words = tuple(word.strip() for word in wanted.split(",") if word.strip() not in _APART)
     unknown = [word for word in words if not any(name.startswith(word) for name in PHASES)]
     if unknown:
-        raise CannotMeasure(f"there is no phase {', '.join(unknown)}; there are load, {', '.join(PHASES)}")
+        raise CannotMeasure(
+            f"there is no phase {', '.join(unknown)}; there are {', '.join(_APART)}, {', '.join(PHASES)}"
+        )
     return {name: phase for name, phase in PHASES.items() if name.startswith(words)} if words else {}

@@ -35,8 +35,19 @@ def show(result: Mapping[str, Any]) -> None:
         p50, p99 = (f"{figures[key]:.2f}" if key in figures else "" for key in ("p50", "p99"))
         rows.append((name, f"{figures['rate']:,.0f}", p50, p99, str(figures["errors"]), share))
     sys.stdout.write(table(rows) + "\n")
+    if result.get("access"):
+        sys.stdout.write(table(_access_rows(result["access"])) + "\n")
     other = ("start_seconds", "memory_mb", "disk_mb", "json_mb", "resources", "client", "workers")
     sys.stdout.write(table([("other", "value"), *((name, str(result[name])) for name in other)]))
+
+
+def _access_rows(access: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("with access control", "per second", "us a request", "more than off", "budget")]
+    for shape, askers in access.items():
+        for who, figures in askers.items():
+            more, budget = (f"{figures[name]:+.0%}" if name in figures else "" for name in ("more", "budget"))
+            rows.append((f"{shape}, {who}", f"{figures['rate']:,.0f}", f"{figures['cost']:,.0f}", more, budget))
+    return rows
 
 
 def save(result: Mapping[str, Any], path: Path) -> None:

@@ -1,9 +1,13 @@
 -- For wrk: sends the requests of the file in BENCH_REQUESTS (method TAB path TAB If-None-Exist TAB body), in order, round and round.
+-- BENCH_TOKEN, when it is there, is the access token of all.
 -- @NUMBER@ in any of them becomes a running number that starts after BENCH_SEED. Prints one line of counts.
 local requests, position, number = {}, 0, tonumber(os.getenv("BENCH_SEED") or "0")
 
+local token = os.getenv("BENCH_TOKEN") or ""
+
 local function format(method, path, criteria, body)
   local headers = { ["Accept"] = "application/fhir+json" }
+  if token ~= "" then headers["Authorization"] = "Bearer " .. token end
   if criteria ~= "" then headers["If-None-Exist"] = criteria end
   if body ~= "" then headers["Content-Type"] = "application/fhir+json" end
   return wrk.format(method, path, headers, body ~= "" and body or nil)

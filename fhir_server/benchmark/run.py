@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from fhir_server.benchmark.access import PHASE, measure_access
 from fhir_server.benchmark.client import CannotMeasure, client_name, measure
 from fhir_server.benchmark.limits import probe
 from fhir_server.benchmark.phases import Loaded, Phase, chosen, load
@@ -34,6 +35,7 @@ def run_benchmark(
 ) -> None:
     """Measure, print the table, write JSON to `out`. `data`: a folder of transaction Bundles (.json, .json.gz) or None."""
     wanted = chosen(phases)
+    accessed = phases is None or PHASE in phases.split(",")
     with tempfile.TemporaryDirectory(prefix="fhir-bench-") as name:
         folder = Path(name)
         shared, bodies = _bodies(data)
@@ -48,6 +50,10 @@ def run_benchmark(
                 found[title] = _measured(server, title, phase, loaded, limits, seconds=seconds, rounds=rounds)
             used = memory(server.pid)
         stored = disk(folder / "data")
+        found_access = {}
+        if accessed:
+            _say("what access control costs")
+            found_access = measure_access(folder, loaded, workers=workers, seconds=seconds, rounds=rounds)
         _say("loading the same files by `fhir-server load`")
         found["load by command, 2 processes"] = _load_by_command(folder, shared + bodies, loaded.count)
     result = {
@@ -66,6 +72,7 @@ def run_benchmark(
         "disk_mb": round(stored / 1e6, 1),
         "limits": limits,
         "phases": found,
+        "access": found_access,
     }
     show(result)
     if out:

@@ -1,10 +1,11 @@
 """A server of our own for a measurement: started on a fresh folder and a free port, watched, ended."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,16 @@ class Server:
 
 
 @contextmanager
-def started(arguments: Sequence[str], log: Path) -> Iterator[Server]:
-    """Run `python ARGUMENTS`, wait for `Listening on URL`, end it afterwards. Its stderr goes to `log`."""
+def started(arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Run `python ARGUMENTS`, wait for `Listening on URL`, end it afterwards. Its stderr goes to `log`; `environment` is added to ours."""
     began = time.perf_counter()
     with log.open("ab") as stderr:
         process = subprocess.Popen(  # noqa: S603  (our own command line)
-            [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=stderr, text=True
+            [sys.executable, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env={**os.environ, **(environment or {})},
         )
     assert process.stdout is not None
     try:
@@ -47,14 +52,26 @@ def started(arguments: Sequence[str], log: Path) -> Iterator[Server]:
         process.stdout.close()
 
 
-def serve_arguments(folder: Path, workers: int) -> tuple[str, ...]:
+def serve_arguments(folder: Path, workers: int, auth: str = "off") -> tuple[str, ...]:
     """The command line of a server on `folder`."""
-    options = ("--port", "0", "--data-dir", str(folder), "--workers", str(workers), "--auth", "off")
+    options = ("--port", "0", "--data-dir", str(folder), "--workers", str(workers), "--auth", auth)
     return ("-m", "fhir_server.cli", "serve", *options)
 
 
 def memory(pid: int) -> int | None:
     """Bytes of memory of a process and its descendants, shared pages counted once per user's share; None where unknown."""
+    family = _family(pid)
+    return None if family is None else sum(_share(member) for member in family)
+
+
+def busy(pid: int) -> float | None:
+    """Seconds of processor time that a process and its descendants have used; None where unknown."""
+    family = _family(pid)
+    ticks = os.sysconf("SC_CLK_TCK")
+    return None if family is None else sum(sum(map(int, _status(member)[11:13])) for member in family) / ticks
+
+
+def _family(pid: int) -> set[int] | None:
     try:
         parents = {int(path.name): _parent(int(path.name)) for path in Path("/proc").iterdir() if path.name.isdigit()}
     except OSError:
@@ -64,16 +81,19 @@ def memory(pid: int) -> int | None:
         member = waiting.pop()
         family.add(member)
         waiting += [child for child, parent in parents.items() if parent == member]
-    return sum(_share(member) for member in family)
+    return family
 
 
 def _parent(pid: int) -> int:
+    return int(_status(pid)[1])
+
+
+def _status(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on; zeros for a process that has ended meanwhile."""
     try:
-        return int(
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]
-        )
-    except OSError:  # it has ended meanwhile
-        return 0
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ["0"] * 13
 
 
 def _share(pid: int) -> int:

@@ -13,7 +13,7 @@ import pytest
 from fhir_server.benchmark import CannotMeasure, compare_files
 from fhir_server.benchmark.client import NUMBER, Request, figures_of, measure
 from fhir_server.benchmark.phases import PHASES, Loaded, chosen
-from fhir_server.benchmark.report import FORMAT, table
+from fhir_server.benchmark.report import FORMAT, show, table
 
 
 @pytest.fixture
@@ -90,6 +90,7 @@ def test_phases_are_chosen_by_the_beginning_of_their_names():
     assert list(chosen("read")) == ["read"]
     assert all(name.startswith("search") for name in chosen("search"))
     assert chosen("load") == {}
+    assert chosen("access") == {}
     assert chosen(None) is PHASES
     with pytest.raises(CannotMeasure, match="there is no phase x"):
         chosen("read,x")
@@ -103,6 +104,13 @@ def test_every_phase_asks_for_something_of_a_small_hospital():
         requests = phase.requests(loaded)
         assert requests, name
         assert all(request.path.startswith("/fhir/") and "\t" not in request.body for request in requests)
+
+
+def test_what_access_control_costs_is_shown_beside_its_budget(capsys):
+    off, admin = {"rate": 1000.0, "cost": 100.0}, {"rate": 800.0, "cost": 120.0, "more": 0.2, "budget": 0.15}
+    names = ("start_seconds", "memory_mb", "disk_mb", "json_mb", "resources", "client", "workers")
+    show({"limits": {}, "phases": {}, "access": {"read": {"off": off, "admin": admin}}} | dict.fromkeys(names, 0))
+    assert "read, admin                 800           120           +20%    +15%" in capsys.readouterr().out
 
 
 def test_two_results_are_compared_by_rate_and_by_share_of_the_limit(tmp_path, capsys):
