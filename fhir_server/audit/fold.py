@@ -153,15 +153,20 @@ def _add(
     row = connection.execute("SELECT seq, hash FROM head").fetchone()
     last = _Ended(*row) if row else _Ended(0, GENESIS)
     first = last.seq
+    rows: dict[str, list[tuple[str, int]]] = {}
     for body, record in found:
-        _add_one(connection, last, body, record, patients)
+        about = _add_one(connection, last, body, record, patients)
+        for table, names in indexed(record, about):
+            rows.setdefault(table, []).extend([(name, last.seq) for name in names])
+    for table, entries in rows.items():
+        connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", entries)  # noqa: S608
     if last.seq != first:
         signature = Signer(folder).sign("head", last.seq, last.hash)
         connection.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?)", (last.seq, last.hash, signature))
     return last.seq - first
 
 
-def _add_one(connection: sqlite3.Connection, last: _Ended, body: bytes, record: Record, patients: Patients) -> None:
+def _add_one(connection: sqlite3.Connection, last: _Ended, body: bytes, record: Record, patients: Patients) -> About:
     owners = {name for key in record.keys for name in patients.organizations(key)} or {record.organization} - {""}
     about = About(tuple(sorted({name for key in record.keys for name in patients.of(key)})), tuple(sorted(owners)))
     told = msgspec.json.encode(about)
@@ -180,8 +185,6 @@ def _add_one(connection: sqlite3.Connection, last: _Ended, body: bytes, record: 
             record.code,
         ),
     )
-    for table, names in indexed(record, about):
-        connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", [(name, last.seq) for name in names])  # noqa: S608
     if record.kind == "begun":
         sql = "INSERT OR IGNORE INTO begun VALUES (?, ?, ?)"
         connection.execute(sql, (record.journal, record.number, last.seq))
@@ -191,6 +194,7 @@ def _add_one(connection: sqlite3.Connection, last: _Ended, body: bytes, record: 
         row = connection.execute("DELETE FROM begun WHERE journal = ? AND number = ? RETURNING seq", place).fetchone()
         if row is not None:
             connection.execute("UPDATE record SET shown = 0 WHERE seq = ?", row)
+    return about
 
 
 def indexed(record: Record, about: About) -> tuple[tuple[str, tuple[str, ...]], ...]:
