@@ -54,7 +54,9 @@ class StoreDirectory:
     async def patients(self, user: User, search: str) -> list[tuple[str, str]]:
         """See the port: the patient of that id first, then those whose name begins so."""
         if user.fhir_user.startswith(ON_BEHALF):
-            return [(body["id"], shown(body)) for body in await own_patients(self.service, user.fhir_user)]
+            bodies = await own_patients(self.service, user.fhir_user)
+            reached = await self._reached_by(user)
+            return [(body["id"], shown(body)) for body in bodies if reached is None or body["id"] in reached]
         if set(user.roles) <= {PATIENT}:
             return []
         service, narrowing = await self._seen_by(user)
@@ -97,17 +99,25 @@ class StoreDirectory:
         gate = self.gate()
         if gate is None:
             return self.service, EVERYTHING
-        principal = Principal(
-            id=f"directory:{user.name}",
-            client="",
-            scope="user/Patient.rs",
-            user=user.name,
-            roles=user.roles,
-            fhir_user=user.fhir_user,
-            organization=user.organization,
-        )
-        admitted = await gate.admitted(principal)
+        admitted = await gate.admitted(_principal(user))
         return admitted.service, admitted.access.narrowing("rs")
+
+    async def _reached_by(self, user: User) -> frozenset[str] | None:
+        """The ids of the patients whom somebody who is no staff reaches, by what belongs to their organization; None: that is not looked at."""
+        gate = self.gate()
+        return None if gate is None else (await gate.admitted(_principal(user))).access.facts.reached("self").ids
+
+
+def _principal(user: User) -> Principal:
+    return Principal(
+        id=f"directory:{user.name}",
+        client="",
+        scope="user/Patient.rs",
+        user=user.name,
+        roles=user.roles,
+        fhir_user=user.fhir_user,
+        organization=user.organization,
+    )
 
 
 async def _read(service: Service, key: ResourceKey, narrowing: Narrowing = EVERYTHING) -> Body | None:

@@ -59,6 +59,7 @@ SEEDS = {
         patient("pc"),
         patient("past"),
         patient("hurt"),
+        related("kin", "pa"),
         observation("o-pa", "pa"),
         observation("o-pb", "pb"),
         appointment("ap-pa", ["pa"]),
@@ -187,6 +188,18 @@ async def test_nothing_is_written_about_a_patient_of_another_organization(houses
     answer = await houses.send("PUT" if "id" in body else "POST", url, body, headers)
     assert answer.status_code == 403
     assert (await houses.get("Patient/pa", houses.as_("rel", "user/*.rs"))).status_code == 404
+
+
+async def test_who_is_linked_to_another_organizations_relative_is_shown_nobody_of_it(houses):
+    """Neither in the record nor where a patient is chosen for an app."""
+    links = [{"target": ref(f"RelatedPerson/{name}"), "assurance": "level4"} for name in ("rel", "kin")]
+    person = {"resourceType": "Person", "link": links}
+    await houses.send("POST", "Person", person, houses.as_("desk", "user/*.cruds"))
+    await asyncio.sleep(1.1)  # what the process has looked at a second ago counts
+    rel = next(one for one in PEOPLE if one.name == "rel")
+    assert [name for name, _ in await houses.auth.directory.patients(rel, "")] == ["na"]
+    assert await status(houses, "rel", "Patient/pa") == 404
+    assert await status(houses, "rel", "Patient/na") == 200
 
 
 async def test_what_is_written_together_may_be_about_one_another(houses):
