@@ -145,7 +145,8 @@ class GuardedStore:
         query = public(self.access, query if not others else replace(query, others=others))
         query, narrowing = self.sections.searched(query, narrowing)
         page = await self.inner.search(query, containing(self.access, query, narrowing))
-        return replace(page, rows=await self._rows(page.rows, narrowing))
+        rows = await self._rows(page.rows, narrowing)
+        return page if rows is page.rows else replace(page, rows=rows)
 
     async def keys(self, query: Query, narrowing: Narrowing, limit: int) -> frozenset[ResourceKey]:
         """See the port."""
@@ -196,13 +197,21 @@ class GuardedStore:
             raise forbidden("this is for operators")
 
     async def _rows(self, rows: tuple[Row, ...], narrowing: Narrowing) -> tuple[Row, ...]:
-        shown = [
-            (row, await self._once(row.stored, narrowing) if row.versioned else self._shown(row.stored, narrowing))
-            for row in rows
-        ]
-        if any(has_sections(row.stored.body) for row in rows):
-            shown = [(row, one and await self._parted(one, narrowing)) for row, one in shown]
-        return tuple([row._replace(stored=stored) for row, stored in shown if stored is not None])
+        """The rows as the principal is shown them; the same object where that is as they are."""
+        shown: list[Row] = []
+        changed = False
+        for row in rows:
+            before = row.stored
+            one = await self._once(before, narrowing) if row.versioned else self._shown(before, narrowing)
+            if one is not None and has_sections(before.body):
+                one = await self._parted(one, narrowing)
+            if one is before:
+                shown.append(row)
+                continue
+            changed = True
+            if one is not None:
+                shown.append(row._replace(stored=one))
+        return tuple(shown) if changed else rows
 
     def _shown(self, stored: Stored, narrowing: Narrowing) -> Stored:
         """The row as the principal is shown it."""
