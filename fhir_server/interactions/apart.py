@@ -51,10 +51,12 @@ def _is_long(resource: Resource) -> bool:
     return resource.get("resourceType") != "SearchParameter" and _items(resource) >= LONG
 
 
-def _items(value: object) -> int:
-    """About how many items the arrays in a value have, the first item of each speaking for all."""
+def _items(value: object, levels: int = 8) -> int:
+    """About how many items the arrays in the upper levels of a value have, the first item of each speaking for all."""
+    if not levels:
+        return 0
     if isinstance(value, list):
-        return len(value) * max(1, _items(value[0])) if value else 0
+        return len(value) * max(1, _items(value[0], levels - 1)) if value else 0
     if isinstance(value, dict):
-        return sum([_items(one) for one in value.values() if one.__class__ is not str])
+        return sum([_items(one, levels - 1) for one in value.values() if one.__class__ is not str])
     return 0
