@@ -14,8 +14,8 @@ from fhir_server.interactions.prepare import Preparer, checked, put
 from fhir_server.storage.port import Put
 from resources.model import Resource, ResourceKey
 
-LONG: Final = 2_000
-"""From so many items in arrays on a resource is long."""
+LONG: Final = 1_000
+"""From so many items in one array on a resource is long."""
 
 
 async def checked_apart(preparer: Preparer, resource: Resource) -> None:
@@ -48,15 +48,22 @@ def _as_it_was() -> None:
 
 
 def _is_long(resource: Resource) -> bool:
-    return resource.get("resourceType") != "SearchParameter" and _items(resource) >= LONG
+    """Whether one of its arrays is long: its own, those of its elements (ValueSet.expansion.contains) and of their first items."""
+    if resource.get("resourceType") == "SearchParameter":
+        return False
+    for value in resource.values():
+        if value.__class__ is list:
+            if len(value) >= LONG:
+                return True
+        elif value.__class__ is dict and any(_is_long_array(inner) for inner in value.values()):
+            return True
+    return False
 
 
-def _items(value: object, levels: int = 8) -> int:
-    """About how many items the arrays in the upper levels of a value have, the first item of each speaking for all."""
-    if not levels:
-        return 0
-    if isinstance(value, list):
-        return len(value) * max(1, _items(value[0], levels - 1)) if value else 0
-    if isinstance(value, dict):
-        return sum([_items(one, levels - 1) for one in value.values() if one.__class__ is not str])
-    return 0
+def _is_long_array(value: object) -> bool:
+    if not isinstance(value, list) or not value:
+        return False
+    first = value[0]
+    return len(value) >= LONG or (
+        isinstance(first, dict) and any(isinstance(one, list) and len(one) >= LONG for one in first.values())
+    )
