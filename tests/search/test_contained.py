@@ -127,7 +127,8 @@ async def paged(client, url):
 
 def addresses(bundle):
     assert bundle["resourceType"] == "Bundle", bundle
-    return ["/".join(entry["fullUrl"].rsplit("/", 2)[1:]) for entry in bundle.get("entry", ())]
+    shown = [entry for entry in bundle.get("entry", ()) if entry["search"]["mode"] != "outcome"]
+    return ["/".join(entry["fullUrl"].rsplit("/", 2)[1:]) for entry in shown]
 
 
 def link(bundle, relation):
