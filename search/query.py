@@ -7,6 +7,7 @@ resources: `Not(Match(p, t))` holds for resources without any value of p too.
 Specification: https://hl7.org/fhir/R4/search.html
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
@@ -351,6 +352,18 @@ Node = (
     | InCompartments
     | EveryTarget
 )
+
+
+def leaves(node: Node) -> Iterator[Node]:
+    """The nodes below And, Or and Not, whichever way round they stand."""
+    match node:
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from leaves(part)
+        case Not(part):
+            yield from leaves(part)
+        case _:
+            yield node
 
 
 # ---- the whole search

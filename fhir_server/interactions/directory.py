@@ -30,6 +30,7 @@ from search.query import (
     Query,
     Reverse,
     SubsumptionTest,
+    leaves,
 )
 from smart_auth.access.decisions import Access
 from smart_auth.access.reaches import condition
@@ -106,19 +107,15 @@ def _without_homes(access: Access, node: Node, kind: str) -> Node:
 
 def _asked(node: Node, kind: str) -> Iterator[tuple[str, str, object]]:
     """The types and parameters that a search looks at, each with its test."""
-    match node:
-        case And(parts) | Or(parts):
-            for part in parts:
-                yield from _asked(part, kind)
-        case Not(part):
-            yield from _asked(part, kind)
-        case Match(parameter, test):
-            yield kind, parameter.code, test
-        case Present(parameter):
-            yield kind, parameter.code, None
-        case Chain(parameter, target, where):
-            yield kind, parameter.code, None
-            yield from _asked(where, target)
-        case Reverse(source, parameter, where):
-            yield source, parameter.code, None
-            yield from _asked(where, source)
+    for leaf in leaves(node):
+        match leaf:
+            case Match(parameter, test):
+                yield kind, parameter.code, test
+            case Present(parameter):
+                yield kind, parameter.code, None
+            case Chain(parameter, target, where):
+                yield kind, parameter.code, None
+                yield from _asked(where, target)
+            case Reverse(source, parameter, where):
+                yield source, parameter.code, None
+                yield from _asked(where, source)

@@ -48,11 +48,10 @@ from search.query import (
     HasId,
     InCompartment,
     Node,
-    Not,
     Nothing,
-    Or,
     OwnedBy,
     Query,
+    leaves,
 )
 from smart_auth.access.decisions import Access
 from smart_auth.access.redaction import redacted
@@ -261,12 +260,7 @@ class GuardedStore:
 
 def _stays(node: Node) -> bool:
     """Whether a resource satisfies the node in all its versions, or in none."""
-    match node:
-        case And(parts) | Or(parts):
-            return all(_stays(part) for part in parts)
-        case Not(part):
-            return _stays(part)
-    return isinstance(node, All | Nothing | HasId | OwnedBy)
+    return all(isinstance(leaf, All | Nothing | HasId | OwnedBy) for leaf in leaves(node))
 
 
 def _names(body: bytes, owner: ResourceKey) -> bool:

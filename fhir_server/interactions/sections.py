@@ -22,17 +22,15 @@ from search.everything import EverythingQuery, Place
 from search.narrowing import Narrowing
 from search.query import (
     All,
-    And,
     Chain,
     HierarchyTest,
     InCompartment,
     Match,
     Node,
-    Not,
-    Or,
     Present,
     Query,
     Reverse,
+    leaves,
 )
 from search.rewrite import rewrite
 from smart_auth.access.facts import PATIENT
@@ -155,19 +153,17 @@ def _simplified(kind: str, node: Node) -> Node:
 
 def _narrowed(query: Query, careful: Narrowing) -> Query:
     """The search with another narrowing; where it looks through references, there too."""
-    return replace(query, narrowing=careful.of(query.type)) if _stays(query.where) else rewrite(query, careful)
+    return (
+        replace(query, narrowing=careful.of(query.type)) if _looks_at_itself(query.where) else rewrite(query, careful)
+    )
 
 
-def _stays(node: Node) -> bool:
+def _looks_at_itself(node: Node) -> bool:
     """Whether the node looks at the resource alone."""
-    match node:
-        case And(parts) | Or(parts):
-            return all(_stays(part) for part in parts)
-        case Not(part):
-            return _stays(part)
-        case Match(test=HierarchyTest()) | Chain() | Reverse():
-            return False
-    return True
+    return not any(
+        isinstance(leaf, Chain | Reverse) or (isinstance(leaf, Match) and isinstance(leaf.test, HierarchyTest))
+        for leaf in leaves(node)
+    )
 
 
 def _told_by(query: Query) -> Iterator[str]:
@@ -184,21 +180,17 @@ def _told_by(query: Query) -> Iterator[str]:
 
 
 def _looked_at(node: Node, kind: str) -> Iterator[str]:
-    match node:
-        case And(parts) | Or(parts):
-            for part in parts:
-                yield from _looked_at(part, kind)
-        case Not(part):
-            yield from _looked_at(part, kind)
-        case Match(parameter) | Present(parameter) if parameter.code not in PLAIN:
-            yield kind
-        case InCompartment(owner) if owner.type != PATIENT:
-            yield kind
-        case Chain(parameter, target, where):
-            if parameter.code not in PLAIN:
+    for leaf in leaves(node):
+        match leaf:
+            case Match(parameter) | Present(parameter) if parameter.code not in PLAIN:
                 yield kind
-            yield from _looked_at(where, target)
-        case Reverse(source, parameter, where):
-            if parameter.code not in PLAIN:
-                yield source
-            yield from _looked_at(where, source)
+            case InCompartment(owner) if owner.type != PATIENT:
+                yield kind
+            case Chain(parameter, target, where):
+                if parameter.code not in PLAIN:
+                    yield kind
+                yield from _looked_at(where, target)
+            case Reverse(source, parameter, where):
+                if parameter.code not in PLAIN:
+                    yield source
+                yield from _looked_at(where, source)

@@ -12,7 +12,7 @@ from resources.errors import FhirError
 from resources.model import ResourceKey
 from search.dialects import sqlite as dialect
 from search.narrowing import Narrowing
-from search.query import And, Chain, Match, Node, Not, Or, ReferenceTest, Reverse
+from search.query import Chain, Match, Node, ReferenceTest, Reverse, leaves
 
 
 def refuse_ambiguous(node: Node, narrowing: Narrowing, catalog: Catalog) -> None:
@@ -27,16 +27,12 @@ def refuse_ambiguous(node: Node, narrowing: Narrowing, catalog: Catalog) -> None
 
 
 def _bare(node: Node) -> Iterator[Match]:
-    match node:
-        case And(parts) | Or(parts):
-            for part in parts:
-                yield from _bare(part)
-        case Not(part):
-            yield from _bare(part)
-        case Chain(where=where) | Reverse(where=where):
-            yield from _bare(where)
-        case Match(test=ReferenceTest(keys=keys)) if len(keys) > 1:
-            yield node
+    for leaf in leaves(node):
+        match leaf:
+            case Chain(where=where) | Reverse(where=where):
+                yield from _bare(where)
+            case Match(test=ReferenceTest(keys=keys)) if len(keys) > 1:
+                yield leaf
 
 
 def _is_seen(key: ResourceKey, narrowing: Narrowing, catalog: Catalog) -> bool:
