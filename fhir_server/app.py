@@ -1,10 +1,10 @@
 """The composition root: settings in, application out. Everything is put together here, by explicit arguments.
 
-The application is FastAPI's; the FHIR API is one ASGI endpoint inside it. The store is opened when the application starts (in
-the serving process, after any fork) and closed when it ends.
+The application is FastAPI's; the FHIR API is one ASGI endpoint, and the layers around every answer stand before both: a request for a resource
+never enters FastAPI. The store is opened when the application starts (in the serving process, after any fork) and closed when it ends.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -38,20 +38,38 @@ from smart_auth.oauth import OPEN
 PREFIX = "/fhir"
 
 
+class Application(FastAPI):
+    """FastAPI behind `layers`, the first of which is the outermost. HTTP requests alone come to them."""
+
+    def __init__(self, layers: Sequence[Middleware], **settings: Any) -> None:
+        super().__init__(**settings)
+        self.layers = tuple(layers)
+        self._layered: ASGIApp = super().__call__
+        for cls, args, kwargs in reversed(self.layers):
+            self._layered = cls(self._layered, *args, **kwargs)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        if scope["type"] == "http":
+            scope["app"] = self
+            await self._layered(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
 def below(app: ASGIApp, prefix: str, endpoint: FhirEndpoint) -> ASGIApp:
     """Everything at and below a prefix is the endpoint's; the rest of the application never sees it."""
     deeper = f"{prefix}/"
 
-    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (scope["path"].startswith(deeper) or scope["path"] == prefix):
-            await endpoint(scope, receive, send)
-        else:
-            await app(scope, receive, send)
+    def layer(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        path: str = scope["path"]
+        inner = endpoint if path.startswith(deeper) or path == prefix else app
+        return inner(scope, receive, send)
 
     return layer
 
 
-def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
+def create_app(settings: Settings, board: Board | None = None) -> Application:
     """The application for `settings`. Definitions are loaded now, so that forked workers share them.
 
     `board` shows what this process counts to the server's other processes.
@@ -87,7 +105,20 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
     if settings.auth != "off":
         rates = Rates(settings.rates, settings.workers, address_of(settings.trusted_proxies))
     endpoint = FhirEndpoint(table_of(ROUTES, projected), PREFIX, watch.trail.begin, rates)
-    app = FastAPI(
+    app = Application(
+        (
+            Middleware(request_id),
+            Middleware(observed, observe=watch.observer),
+            Middleware(secured, https=settings.public.startswith("https://")),
+            Middleware(cors, prefixes=(PREFIX, *OPEN)),
+            Middleware(limited, rates=rates, prefix=PREFIX),
+            Middleware(audited, trail=watch.trail),
+            Middleware(admission, guard=watch.guard, prefix=PREFIX),
+            Middleware(body_limit, limit=options.body_limit),
+            Middleware(gzip),
+            Middleware(beside, prefix=PREFIX),
+            Middleware(below, prefix=PREFIX, endpoint=endpoint),
+        ),
         title="fhir-server",
         openapi_url=None,
         docs_url=None,
@@ -102,19 +133,6 @@ def create_app(settings: Settings, board: Board | None = None) -> FastAPI:
             *health_routes(lambda: watch.watched),
             *openapi_routes(settings.public, projected, guarded=settings.auth != "off"),
             *(demo_app_routes(settings.public, settings.base) if settings.demo and settings.auth == "required" else ()),
-        ],
-        middleware=[
-            Middleware(request_id),
-            Middleware(observed, observe=watch.observer),
-            Middleware(secured, https=settings.public.startswith("https://")),
-            Middleware(cors, prefixes=(PREFIX, *OPEN)),
-            Middleware(limited, rates=rates, prefix=PREFIX),
-            Middleware(audited, trail=watch.trail),
-            Middleware(admission, guard=watch.guard, prefix=PREFIX),
-            Middleware(body_limit, limit=options.body_limit),
-            Middleware(gzip),
-            Middleware(beside, prefix=PREFIX),
-            Middleware(below, prefix=PREFIX, endpoint=endpoint),
         ],
     )
 

@@ -6,7 +6,7 @@ It is made in each serving process, after the fork, with the store of resources.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 import structlog
 from starlette.datastructures import State
@@ -93,10 +93,8 @@ def beside(app: ASGIApp, prefix: str) -> ASGIApp:
     """What is the authorization server's, also below the FHIR base's prefix, goes to `app.state.auth_router` when there is one."""
     own = ("/auth/", "/.well-known/", f"{prefix}/.well-known/")
 
-    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
-        own_app: ASGIApp | None = None
-        if scope["type"] == "http" and scope["path"].startswith(own):
-            own_app = scope["app"].state.auth_router
-        await (own_app or app)(scope, receive, send)
+    def layer(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        own_app: ASGIApp | None = scope["app"].state.auth_router if scope["path"].startswith(own) else None
+        return (own_app or app)(scope, receive, send)
 
     return layer

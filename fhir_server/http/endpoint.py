@@ -59,7 +59,12 @@ class FhirEndpoint:
         wanted: Format = "json"
         pretty = False
         try:
-            service, access = await self._admitted(scope)
+            state = scope["app"].state
+            gate: Gate | None = state.gate
+            if gate is None or scope["path"][self._prefix :] in _OPEN:
+                service, access = state.service, None
+            else:
+                service, access = await _admitted(scope, gate)
             if self._rates is not None:
                 self._rates.admit(scope)
             route, segments = self._route(service, scope, method)
@@ -102,18 +107,6 @@ class FhirEndpoint:
             response = await told(unexpected_response(error, scope.get("request_id", "")), scope, pretty=pretty)
         await send_response(response, send, head=method == "HEAD")
 
-    async def _admitted(self, scope: Scope) -> tuple[Service, Access | None]:
-        """The service as the bearer of the token may use it; FhirError 401 without a token that is good."""
-        state = scope["app"].state
-        gate: Gate | None = state.gate
-        if gate is None or scope["path"][self._prefix :] in _OPEN:
-            return state.service, None
-        admitted = await gate.admit(
-            [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
-        )
-        scope["principal"] = admitted.access.principal
-        return admitted.service, admitted.access
-
     def _route(self, service: Service, scope: Scope, method: str) -> tuple[Route, tuple[str, ...]]:
         path: str = scope["path"][self._prefix :].strip("/")
         segments = tuple(path.split("/")) if path else ()
@@ -121,6 +114,15 @@ class FhirEndpoint:
         scope["route_shape"] = route.shape
         scope["segments"] = segments
         return route, segments
+
+
+async def _admitted(scope: Scope, gate: "Gate") -> tuple[Service, Access]:
+    """The service as the bearer of the token may use it; FhirError 401 without a token that is good."""
+    admitted = await gate.admit(
+        [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
+    )
+    scope["principal"] = admitted.access.principal
+    return admitted.service, admitted.access
 
 
 _OPEN = frozenset({"/metadata", "/metadata/"})

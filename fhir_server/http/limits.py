@@ -12,6 +12,8 @@ Specification: https://www.rfc-editor.org/rfc/rfc9110#section-15, https://www.rf
 
 import asyncio
 import time
+from collections.abc import Awaitable
+from itertools import chain
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -58,10 +60,7 @@ class Admission:
         if len(scope["query_string"]) + len(scope["path"]) > limits.url:
             said = f"the URL is longer than the {limits.url} bytes this server accepts; a search can be sent by POST"
             return FhirError(414, "too-long", said)
-        length = 0
-        for name, value in scope["headers"]:
-            length += len(name) + len(value)
-        if length > limits.headers:
+        if sum(map(len, chain.from_iterable(scope["headers"]))) > limits.headers:
             return FhirError(
                 431, "too-long", f"the header is longer than the {limits.headers} bytes this server accepts"
             )
@@ -72,14 +71,13 @@ def admission(app: ASGIApp, guard: Admission, prefix: str) -> ASGIApp:
     """Hold requests under `prefix` to `guard`; others (health, metrics) are always let in."""
     allowed = guard.limits.deadline
 
-    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(prefix):
-            await app(scope, receive, send)
-            return
+    def layer(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if not scope["path"].startswith(prefix):
+            return app(scope, receive, send)
         refusal = guard.refusal(scope)
-        if refusal is not None:
-            await send_error(refusal, scope, send)
-            return
+        return bounded(scope, receive, send) if refusal is None else send_error(refusal, scope, send)
+
+    async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
         task = asyncio.current_task()
         assert task is not None
         guard.running[task] = time.monotonic() + allowed

@@ -1,7 +1,7 @@
 """The layers around every answer, each a plain ASGI function: request id, observation, CORS, body limit, gzip.
 
-Rules: no layer parses a resource; what a layer answers
-on its own under the FHIR base is an OperationOutcome.
+Rules: only HTTP requests come here. No layer parses a resource; what a layer answers on its own under the FHIR base is an OperationOutcome. A layer that has
+nothing to do with a request gives it on without a coroutine of its own: reads are so cheap that a dozen would show.
 
 Specification: https://asgi.readthedocs.io/en/latest/specs/www.html, https://fetch.spec.whatwg.org/#http-cors-protocol
 """
@@ -11,7 +11,7 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import Any
 
@@ -71,10 +71,7 @@ def request_id(app: ASGIApp) -> ASGIApp:
     """Give every request an id: the client's X-Request-Id when it is well formed, else a new one; answer it back."""
     numbers = count(int.from_bytes(os.urandom(7)))
 
-    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await app(scope, receive, send)
-            return
+    def layer(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         given = header(scope, b"x-request-id")
         name = given if given is not None and _REQUEST_ID.fullmatch(given) else b"%016x" % next(numbers)
         scope["request_id"] = name.decode("ascii")
@@ -84,7 +81,7 @@ def request_id(app: ASGIApp) -> ASGIApp:
                 message["headers"].append((b"x-request-id", name))
             await send(message)
 
-        await app(scope, receive, send_named)
+        return app(scope, receive, send_named)
 
     return layer
 
@@ -93,9 +90,6 @@ def observed(app: ASGIApp, observe: Observe) -> ASGIApp:
     """Tell `observe` of every answer; the layers inside find the status of an answer that has begun as `status` in the scope."""
 
     async def layer(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await app(scope, receive, send)
-            return
         begun = time.perf_counter()
 
         async def send_seen(message: Message) -> None:
@@ -117,20 +111,11 @@ def observed(app: ASGIApp, observe: Observe) -> ASGIApp:
 def cors(app: ASGIApp, prefixes: tuple[str, ...]) -> ASGIApp:
     """Any origin may call the paths that begin with one of `prefixes`, without credentials; Authorization is listed by name."""
 
-    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or header(scope, b"origin") is None or not scope["path"].startswith(prefixes):
-            await app(scope, receive, send)
-            return
+    def layer(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if header(scope, b"origin") is None or not scope["path"].startswith(prefixes):
+            return app(scope, receive, send)
         if scope["method"] == "OPTIONS" and header(scope, b"access-control-request-method") is not None:
-            headers = [
-                (b"access-control-allow-origin", b"*"),
-                (b"access-control-allow-methods", _METHODS),
-                (b"access-control-allow-headers", _ALLOWED),
-                (b"access-control-max-age", b"600"),
-            ]
-            await send({"type": "http.response.start", "status": 204, "headers": headers})
-            await send({"type": "http.response.body", "body": b""})
-            return
+            return _preflight(send)
 
         async def send_open(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -138,9 +123,20 @@ def cors(app: ASGIApp, prefixes: tuple[str, ...]) -> ASGIApp:
                 message["headers"].append((b"access-control-expose-headers", _EXPOSED))
             await send(message)
 
-        await app(scope, receive, send_open)
+        return app(scope, receive, send_open)
 
     return layer
+
+
+async def _preflight(send: Send) -> None:
+    headers = [
+        (b"access-control-allow-origin", b"*"),
+        (b"access-control-allow-methods", _METHODS),
+        (b"access-control-allow-headers", _ALLOWED),
+        (b"access-control-max-age", b"600"),
+    ]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def too_large(limit: int) -> FhirError:
@@ -151,14 +147,12 @@ def too_large(limit: int) -> FhirError:
 def body_limit(app: ASGIApp, limit: int) -> ASGIApp:
     """Refuse bodies beyond `limit` bytes: by Content-Length before reading, otherwise while reading (raises FhirError 413)."""
 
-    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
-            await app(scope, receive, send)
-            return
+    def layer(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["method"] in ("GET", "HEAD"):
+            return app(scope, receive, send)
         declared = header(scope, b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limit:
-            await send_error(too_large(limit), scope, send)
-            return
+            return send_error(too_large(limit), scope, send)
         seen = 0
 
         async def receive_counted() -> Message:
@@ -169,7 +163,7 @@ def body_limit(app: ASGIApp, limit: int) -> ASGIApp:
                 raise too_large(limit)
             return message
 
-        await app(scope, receive_counted, send)
+        return app(scope, receive_counted, send)
 
     return layer
 
@@ -182,11 +176,10 @@ def _gzip(body: bytes) -> bytes:
 def gzip(app: ASGIApp) -> ASGIApp:
     """Compress whole bodies of 1,400 bytes and more when the client accepts gzip; very large ones off the event loop."""
 
-    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
-        accepted = header(scope, b"accept-encoding") if scope["type"] == "http" else None
+    def layer(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        accepted = header(scope, b"accept-encoding")
         if accepted is None or not _accepts_gzip(accepted):
-            await app(scope, receive, send)
-            return
+            return app(scope, receive, send)
         start: dict[str, Any] | None = None
 
         async def send_packed(message: Message) -> None:
@@ -207,7 +200,7 @@ def gzip(app: ASGIApp) -> ASGIApp:
                 start = None
             await send(message)
 
-        await app(scope, receive, send_packed)
+        return app(scope, receive, send_packed)
 
     return layer
 

@@ -7,6 +7,8 @@ stays.
 Specification: https://www.w3.org/TR/CSP3/, https://www.rfc-editor.org/rfc/rfc6797, https://owasp.org/www-project-secure-headers/
 """
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _ALWAYS = (
@@ -21,21 +23,18 @@ _PRIVATE = (b"cache-control", b"no-store")
 def secured(app: ASGIApp, https: bool) -> ASGIApp:
     """Add the headers to every answer; `https`: whether the public URL is."""
     usual = (*_ALWAYS, _STRICT) if https else _ALWAYS
+    names = frozenset(name for name, _ in usual)
 
-    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await app(scope, receive, send)
-            return
-
+    def layer(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = message["headers"]
                 said = {name for name, _ in headers}
-                headers.extend([pair for pair in usual if pair[0] not in said])
+                headers.extend(usual if said.isdisjoint(names) else [pair for pair in usual if pair[0] not in said])
                 if "principal" in scope and _PRIVATE[0] not in said:
                     headers.append(_PRIVATE)
             await send(message)
 
-        await app(scope, receive, send_secured)
+        return app(scope, receive, send_secured)
 
     return layer

@@ -15,7 +15,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from fhir_server.interactions.attachments import BINARY, attached
 from fhir_server.interactions.conditions import RETRIES, contended
@@ -60,6 +60,30 @@ from smart_auth.access.writes import satisfies
 
 _COUNTED: Final = 1000
 """The longest history whose total is counted by looking at each version."""
+_KEPT: Final = 1000
+
+
+class Look(NamedTuple):
+    """What is looked at of each row of a type that comes out by a node.
+
+    `nothing`: none may; `owner`: the one patient whom all is about, where there is one, and `traces`, one of which stands in each body that refers to
+    them (all encoders write a slash as it is); `redacts`: parts may be left out. `node` is kept here, so that no other takes its number.
+    """
+
+    node: Node
+    nothing: bool
+    owner: ResourceKey | None
+    traces: tuple[bytes, ...]
+    redacts: bool
+
+    def passes(self, stored: Stored) -> bool:
+        """Whether the row may be shown as it is, labelled parts aside."""
+        return not (self.nothing or self.redacts) and (self.owner is None or stored.deleted or self.is_own(stored))
+
+    def is_own(self, stored: Stored) -> bool:
+        """Whether the row is the owner, or its body names them."""
+        body = stored.body
+        return stored.key == self.owner or any([trace in body for trace in self.traces])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +97,7 @@ class GuardedStore:
     own: Narrowing = field(init=False)
     deciding: Deciding = field(init=False)
     sections: Sections = field(init=False)
+    _looks: dict[tuple[int, str], Look] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "own", self.access.writing())
@@ -86,7 +111,8 @@ class GuardedStore:
         narrowing = self._narrowed(narrowing)
         found = await self.inner.read(key, narrowing)
         if found is not None:
-            return await self._parted(self._shown(found, narrowing), narrowing)
+            shown = self._shown(found, narrowing)
+            return await self.sections.shown(shown, narrowing) if has_sections(shown.body) else shown
         return await attached(self.inner, self.access, key, narrowing) if key.type == BINARY else None
 
     async def read_version(self, key: ResourceKey, version: int, narrowing: Narrowing) -> Stored | None:
@@ -140,8 +166,9 @@ class GuardedStore:
     async def search(self, query: Query, narrowing: Narrowing) -> Page:
         """See the port."""
         narrowing = self._narrowed(narrowing)
-        others = tuple([public(self.access, one) for one in query.others])
-        query = public(self.access, query if not others else replace(query, others=others))
+        if query.others:
+            query = replace(query, others=tuple([public(self.access, one) for one in query.others]))
+        query = public(self.access, query)
         query, narrowing = self.sections.searched(query, narrowing)
         page = await self.inner.search(query, containing(self.access, query, narrowing))
         rows = await self._rows(page.rows, narrowing)
@@ -197,6 +224,8 @@ class GuardedStore:
 
     async def _rows(self, rows: tuple[Row, ...], narrowing: Narrowing) -> tuple[Row, ...]:
         """The rows as the principal is shown them; the same object where that is as they are."""
+        if self._are_plain(rows, narrowing):
+            return rows
         shown: list[Row] = []
         changed = False
         for row in rows:
@@ -212,21 +241,47 @@ class GuardedStore:
                 shown.append(row._replace(stored=one))
         return tuple(shown) if changed else rows
 
+    def _are_plain(self, rows: tuple[Row, ...], narrowing: Narrowing) -> bool:
+        """Whether all rows may be shown as they are."""
+        kind, look = "", None
+        for row in rows:
+            stored = row.stored
+            if look is None or stored.key.type != kind:
+                kind = stored.key.type
+                look = self._look(kind, narrowing)
+            if row.versioned or has_sections(stored.body) or not look.passes(stored):
+                return False
+        return True
+
     def _shown(self, stored: Stored, narrowing: Narrowing) -> Stored:
         """The row as the principal is shown it."""
-        node = narrowing.of(stored.key.type)
-        if isinstance(node, Nothing):
-            raise AssertionError(f"a {stored.key.type} left the store past its narrowing")  # noqa: TRY004
+        look = self._look(stored.key.type, narrowing)
+        if look.passes(stored):
+            return stored
+        if look.nothing:
+            raise AssertionError(f"a {stored.key.type} left the store past its narrowing")
         if stored.deleted:
             return stored
-        owner = _owner(node)
-        if owner is not None and stored.key != owner and not _names(stored.body, owner):
+        if look.owner is not None and not look.is_own(stored):
             raise AssertionError(f"a {stored.key.type} of another patient left the store")
         if not self.access.redacts(stored.key):
             return stored
         resource = decode(stored.body)
         public = redacted(resource)
         return stored if public is resource else stored._replace(body=encode(public))
+
+    def _look(self, kind: str, narrowing: Narrowing) -> Look:
+        """What is looked at of rows of the type; kept for the node, which is decided once for many requests."""
+        node = narrowing.of(kind)
+        found = self._looks.get((id(node), kind))
+        if found is None:
+            owner = _owner(node)
+            traces = () if owner is None else tuple([f"{owner}{end}".encode() for end in '"/|'])
+            found = Look(node, isinstance(node, Nothing), owner, traces, self.access.redacts(ResourceKey(kind, "")))
+            if len(self._looks) >= _KEPT:
+                self._looks.clear()
+            self._looks[id(node), kind] = found
+        return found
 
     # ---- writes
 
@@ -261,12 +316,6 @@ class GuardedStore:
 def _stays(node: Node) -> bool:
     """Whether a resource satisfies the node in all its versions, or in none."""
     return all(isinstance(leaf, All | Nothing | HasId | OwnedBy) for leaf in leaves(node))
-
-
-def _names(body: bytes, owner: ResourceKey) -> bool:
-    """Whether a stored body has a reference to the owner: all encoders write a slash as it is."""
-    text = str(owner).encode()
-    return text + b'"' in body or text + b"/" in body or text + b"|" in body
 
 
 def _owner(node: Node) -> ResourceKey | None:

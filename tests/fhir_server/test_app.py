@@ -35,7 +35,7 @@ def test_composing_imports_nothing_heavy():
 
 def test_layers_stand_in_reading_order(tmp_path):
     app = create_app(Settings(auth="off", data_dir=tmp_path))
-    names = [layer.cls.__name__ for layer in app.user_middleware]
+    names = [layer.cls.__name__ for layer in app.layers]
     assert names == [
         "request_id",
         "observed",
