@@ -6,7 +6,7 @@ extracted and encoded as it will be stored.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from fhir_server.interactions.labelling import require_enforceable
 from fhir_server.storage.port import Put
@@ -94,11 +94,15 @@ def put(
 
 def released(resource: Resource) -> bool:
     """Whether patients may see it: not while its status (docStatus, verificationStatus) says that it is unfinished or wrong."""
-    verification = resource.get("verificationStatus")
-    codings = verification.get("coding", ()) if isinstance(verification, dict) else ()
-    stated = {resource.get("status"), verification if isinstance(verification, str) else None}
-    stated |= {coding.get("code") for coding in codings}
+    stated = _codes(resource.get("status")) | _codes(resource.get("verificationStatus"))
     return stated.isdisjoint(_HIDDEN) and resource.get("docStatus") not in _UNFINISHED
+
+
+def _codes(status: Any) -> set[str | None]:
+    """The codes of a status, which is a code or, of some types, a CodeableConcept."""
+    if isinstance(status, dict):
+        return {coding["code"] for coding in status.get("coding", ()) if "code" in coding}
+    return {status}
 
 
 def require_same_id(resource: Resource, key: ResourceKey) -> None:

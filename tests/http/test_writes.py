@@ -182,3 +182,12 @@ async def test_if_none_match_creates_and_never_overwrites(client, patient):
     assert (await put(client, resource, **{"If-None-Match": 'W/"1"'})).status_code == 400
     await client.delete(f"Patient/{resource['id']}")
     assert (await put(client, resource, **{"If-None-Match": "*"})).status_code == 201
+
+
+@pytest.mark.parametrize("kind", ["MedicinalProductAuthorization", "SubstanceSpecification"])
+@pytest.mark.parametrize(
+    "status", [{"text": "Müller"}, {"coding": [{"code": "draft"}]}, {"coding": [{"display": "x"}]}]
+)
+async def test_a_status_may_be_a_concept(client, kind, status):
+    one = await made(client, {"resourceType": kind, "status": status})
+    assert (await client.get(f"{kind}/{one['id']}")).json()["status"] == status
