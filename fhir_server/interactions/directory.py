@@ -61,7 +61,7 @@ def public(access: Access, query: Query) -> Query:
 
 def containing(access: Access, query: Query, narrowing: Narrowing) -> Narrowing:
     """The narrowing in which contained resources are looked for: without entries that are not shown whole."""
-    if query.contained == "no" and all([one.contained == "no" for one in query.others]):
+    if query.contained == "no" and all(one.contained == "no" for one in query.others):
         return narrowing
 
     def of(kind: str) -> Node:

@@ -72,9 +72,9 @@ class Look(NamedTuple):
 
     node: Node
     nothing: bool
-    owner: ResourceKey | None
-    traces: tuple[bytes, ...]
     redacts: bool
+    owner: ResourceKey | None
+    traces: tuple[bytes, bytes, bytes]
 
     def passes(self, stored: Stored) -> bool:
         """Whether the row may be shown as it is, labelled parts aside."""
@@ -82,8 +82,8 @@ class Look(NamedTuple):
 
     def is_own(self, stored: Stored) -> bool:
         """Whether the row is the owner, or its body names them."""
-        body = stored.body
-        return stored.key == self.owner or any([trace in body for trace in self.traces])
+        body, traces = stored.body, self.traces
+        return traces[0] in body or stored.key == self.owner or traces[1] in body or traces[2] in body
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,8 +276,9 @@ class GuardedStore:
         found = self._looks.get((id(node), kind))
         if found is None:
             owner = _owner(node)
-            traces = () if owner is None else tuple([f"{owner}{end}".encode() for end in '"/|'])
-            found = Look(node, isinstance(node, Nothing), owner, traces, self.access.redacts(ResourceKey(kind, "")))
+            name = str(owner).encode()
+            traces = (name + b'"', name + b"/", name + b"|")
+            found = Look(node, isinstance(node, Nothing), self.access.redacts(ResourceKey(kind, "")), owner, traces)
             if len(self._looks) >= _KEPT:
                 self._looks.clear()
             self._looks[id(node), kind] = found
