@@ -14,7 +14,6 @@ Specification: https://hl7.org/fhir/R4/json.html, RFC 8259, https://hl7.org/fhir
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Self
 
@@ -113,8 +112,7 @@ def canonical(value: Any) -> bytes:
     return _CANONICAL.encode(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(msgspec.Struct, frozen=True, gc=False):
     """An encoded resource that lacks the values of `meta.versionId` and `meta.lastUpdated`, which the commit gives."""
 
     head: bytes

@@ -7,12 +7,17 @@ Times are microseconds (closed ranges), numbers exact Decimals (closed range; No
 
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from resources.model import ResourceKey
 
 
-class TokenEntry(NamedTuple):
+class _Row(Struct, frozen=True, array_like=True, gc=False):
+    """What all kinds of entries are: values that never change, and in MessagePack an array of them (`search.prints` digests it)."""
+
+
+class TokenEntry(_Row, frozen=True):
     """`code` is spelled by `search.types.token.key`; `system` "" = none. Reference identifiers are TokenEntries too.
 
     `text` is what people read for the code (Coding.display, CodeableConcept.text), folded, one line for each; "" = nothing.
@@ -25,14 +30,14 @@ class TokenEntry(NamedTuple):
     text: str = ""
 
 
-class TextEntry(NamedTuple):
+class TextEntry(_Row, frozen=True):
     """Text of a token or reference (folded) that has no code or local target to stand beside."""
 
     parameter: str
     text: str
 
 
-class StringEntry(NamedTuple):
+class StringEntry(_Row, frozen=True):
     """`exact` is the text as written; None for an entry that stands for a later word of the text."""
 
     parameter: str
@@ -41,7 +46,7 @@ class StringEntry(NamedTuple):
     group: int = 0
 
 
-class DateEntry(NamedTuple):
+class DateEntry(_Row, frozen=True):
     """A closed range of microseconds."""
 
     parameter: str
@@ -50,7 +55,7 @@ class DateEntry(NamedTuple):
     group: int = 0
 
 
-class NumberEntry(NamedTuple):
+class NumberEntry(_Row, frozen=True):
     """A closed range; a number is a point."""
 
     parameter: str
@@ -59,7 +64,7 @@ class NumberEntry(NamedTuple):
     group: int = 0
 
 
-class QuantityEntry(NamedTuple):
+class QuantityEntry(_Row, frozen=True):
     """As written, and once more in canonical UCUM units where it converts (`canonical_unit` None where it does not)."""
 
     parameter: str
@@ -74,7 +79,7 @@ class QuantityEntry(NamedTuple):
     group: int = 0
 
 
-class ReferenceEntry(NamedTuple):
+class ReferenceEntry(_Row, frozen=True):
     """A literal reference to a resource of this server; `version` "" = the current one. Other references are UriEntries.
 
     `text` is Reference.display, folded.
@@ -87,7 +92,7 @@ class ReferenceEntry(NamedTuple):
     text: str = ""
 
 
-class UriEntry(NamedTuple):
+class UriEntry(_Row, frozen=True):
     """A uri, canonical (with `|version` when written) or a reference to elsewhere, as written."""
 
     parameter: str
@@ -95,7 +100,7 @@ class UriEntry(NamedTuple):
     group: int = 0
 
 
-class PositionEntry(NamedTuple):
+class PositionEntry(_Row, frozen=True):
     """A place on the earth in millionths of a degree."""
 
     parameter: str
@@ -103,7 +108,7 @@ class PositionEntry(NamedTuple):
     longitude: int
 
 
-class WordEntry(NamedTuple):
+class WordEntry(_Row, frozen=True):
     """A folded word of the parameter `_text` or `_content`; `place` counts words, with gaps between texts."""
 
     parameter: str

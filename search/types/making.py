@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
 
+from msgspec import Struct
+
 from resources.definitions.model import ValueSetCodes
 from resources.model import Resource
 from search.entries import Entries
@@ -22,8 +24,7 @@ class Making:
     zone: tzinfo
 
 
-@dataclass(slots=True)
-class Scope:
+class Scope(Struct):
     """One resource while its entries are made.
 
     `container` is the id under which contained resources are known (`<container>#<local id>`), `contained` their types by
