@@ -89,12 +89,16 @@ def _decoded(body: bytes, limit_depth: int) -> Any:
         raise _bad("the body is empty; JSON is required")
     if body.startswith(_BOM):
         raise _bad("the body begins with a byte order mark, which JSON does not allow")
-    value = _decode_fast(body) if _MINUS_ZERO.search(body) is None else _decode_slowly(body)
-    if b"\\u0000" in body and b"\\u0000" in body.replace(b"\\\\", b""):
-        raise _bad("a string contains the character U+0000, which FHIR does not allow")
+    value = _decode_fast(body)
     if too_deep(body, value, limit_depth):
         raise _bad(f"the body is nested deeper than {limit_depth} levels")
     encoded = _ENCODER.encode(value)
+    if encoded == body and b"\\" not in body:
+        return value
+    if b"\\u0000" in body and b"\\u0000" in body.replace(b"\\\\", b""):
+        raise _bad("a string contains the character U+0000, which FHIR does not allow")
+    if _MINUS_ZERO.search(body) is not None:
+        return _decode_slowly(body)
     if encoded != body:
         compact = msgspec.json.format(body, indent=-1)
         if compact.count(b'":') != encoded.count(b'":') or _HIDDEN_NAME_END.search(compact) is not None:
