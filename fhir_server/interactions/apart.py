@@ -8,7 +8,7 @@ Specification: https://docs.python.org/3.11/library/asyncio-task.html#running-in
 
 import asyncio
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from fhir_server.interactions.prepare import Preparer, checked, put
 from fhir_server.storage.port import Put
@@ -55,15 +55,19 @@ def _is_long(resource: Resource) -> bool:
         if value.__class__ is list:
             if len(value) >= LONG:
                 return True
-        elif value.__class__ is dict and any(_is_long_array(inner) for inner in value.values()):
-            return True
+        elif value.__class__ is dict:
+            for inner in value.values():
+                if inner.__class__ is list and _is_long_array(inner):
+                    return True
     return False
 
 
-def _is_long_array(value: object) -> bool:
-    if not isinstance(value, list) or not value:
-        return False
-    first = value[0]
-    return len(value) >= LONG or (
-        isinstance(first, dict) and any(isinstance(one, list) and len(one) >= LONG for one in first.values())
-    )
+def _is_long_array(array: list[Any]) -> bool:
+    if len(array) >= LONG:
+        return True
+    first = array[0] if array else None
+    if first.__class__ is dict:
+        for inner in first.values():
+            if inner.__class__ is list and len(inner) >= LONG:
+                return True
+    return False
