@@ -4,7 +4,7 @@ A print is the kind's number (1 byte) and a digest (7 bytes) of all its entries;
 parameters, so a change of these makes all prints of before worthless. A resource that contains others has no prints: unknown, not nothing.
 """
 
-import hashlib
+from hashlib import blake2b
 from typing import Final
 
 import msgspec
@@ -25,7 +25,11 @@ KINDS: Final = {
 }
 """The kinds of rows, each at its number -> the entries of which they are made."""
 _NAMES: Final = tuple(KINDS)
+_KINDS: Final = tuple((bytes((number,)), names[0], names[1:]) for number, names in enumerate(KINDS.values()))
 _SIZE: Final = 8
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DIGEST: Final = blake2b(digest_size=_SIZE - 1)
+"""A digest of nothing yet; to copy it is quicker than to make one."""
 
 
 def prints_of(entries: Entries, epoch: int) -> bytes:
@@ -33,11 +37,17 @@ def prints_of(entries: Entries, epoch: int) -> bytes:
     if entries.contained:
         return b""
     prints = []
-    for number, names in enumerate(KINDS.values()):
-        found = [entries_of for name in names if (entries_of := getattr(entries, name))]
+    for number, name, others in _KINDS:
+        rows = getattr(entries, name)
+        found = [rows] if rows else []
+        for other in others:
+            rows = getattr(entries, other)
+            if rows:
+                found.append(rows)
         if found:
-            encoded = msgspec.msgpack.encode((epoch, found))
-            prints.append(bytes((number,)) + hashlib.blake2b(encoded, digest_size=_SIZE - 1).digest())
+            digest = _DIGEST.copy()
+            digest.update(_ENCODER.encode((epoch, found)))
+            prints.append(number + digest.digest())
     return b"".join(prints)
 
 
