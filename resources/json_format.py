@@ -95,10 +95,10 @@ def _decoded(body: bytes, limit_depth: int) -> Any:
     encoded = _ENCODER.encode(value)
     if encoded == body and b"\\" not in body:
         return value
+    if _MINUS_ZERO.search(body) is not None:
+        value = _decode_slowly(body)
     if b"\\u0000" in body and b"\\u0000" in body.replace(b"\\\\", b""):
         raise _bad("a string contains the character U+0000, which FHIR does not allow")
-    if _MINUS_ZERO.search(body) is not None:
-        return _decode_slowly(body)
     if encoded != body:
         compact = msgspec.json.format(body, indent=-1)
         if compact.count(b'":') != encoded.count(b'":') or _HIDDEN_NAME_END.search(compact) is not None:
