@@ -5,7 +5,6 @@ parameter number, so that an ordinary search never sees them. Words of a string 
 sort values, so they carry no mark.
 """
 
-from collections.abc import Iterable
 from typing import Any, Protocol
 
 from resources.model import ResourceKey
@@ -23,6 +22,9 @@ from search.entries import Entries
 
 _KEY = 100
 """So many characters of a text without code are its code: enough to find it by."""
+
+_ALONE = SMALLEST | LARGEST
+"""The mark of the only row of a resource and parameter."""
 
 Rows = dict[str, list[tuple[Any, ...]]]
 """Index table -> rows."""
@@ -49,12 +51,13 @@ class Allot(Protocol):
 
 def add_rows(rows: Rows, entries: Entries, key: ResourceKey, rid: int, allot: Allot, sign: int = 1) -> None:
     """Append the rows of one resource (without its contained ones) to `rows`; `sign` -1 for a contained resource."""
+    base = key.type
 
     def param(code: str) -> int:
-        return sign * allot.parameter(key.type, code)
+        return sign * allot.parameter(base, code)
 
     if entries.tokens:
-        _add_tokens(rows, entries, rid, allot, key.type, sign)
+        _add_tokens(rows, entries, rid, allot, base, sign)
     for text in entries.texts:
         # no value, hence no mark: a text is nothing to sort by
         code = TEXT_ONLY + text.text[:_KEY]
@@ -62,23 +65,27 @@ def add_rows(rows: Rows, entries: Entries, key: ResourceKey, rid: int, allot: Al
         rows["token"].append((param(text.parameter), code, rid, NO_TERM, 0, wording, 0))
     if entries.strings:
         rows["string"] += _marked(
-            {(param(e.parameter), e.folded, rid, e.exact, e.group) for e in entries.strings if e.exact is not None}
+            [
+                (param(e.parameter), e.folded, rid, e.exact, e.group, _ALONE)
+                for e in entries.strings
+                if e.exact is not None
+            ]
         )
         rows["string"] += {
             (param(e.parameter), e.folded, rid, "", e.group, 0) for e in entries.strings if e.exact is None
         }
     if entries.dates:
-        rows["date"] += _marked({(param(e.parameter), e.low, rid, e.high, e.group) for e in entries.dates})
+        rows["date"] += _marked([(param(e.parameter), e.low, rid, e.high, e.group, _ALONE) for e in entries.dates])
     if entries.numbers:
         rows["number"] += _marked(
-            {(param(e.parameter), low_key(e.low), rid, high_key(e.high), e.group) for e in entries.numbers}
+            [(param(e.parameter), low_key(e.low), rid, high_key(e.high), e.group, _ALONE) for e in entries.numbers]
         )
     if entries.quantities:
-        _add_quantities(rows, entries, rid, allot, key.type, sign)
+        _add_quantities(rows, entries, rid, allot, base, sign)
     if entries.references:
-        _add_references(rows, entries, rid, allot, key.type, sign)
+        _add_references(rows, entries, rid, allot, base, sign)
     if entries.uris:
-        rows["uri"] += _marked({(param(e.parameter), e.value, rid, e.group) for e in entries.uris})
+        rows["uri"] += _marked([(param(e.parameter), e.value, rid, e.group, _ALONE) for e in entries.uris])
     if entries.positions:
         rows["position"] += {(param(e.parameter), e.latitude, rid, e.longitude) for e in entries.positions}
     if entries.words:
@@ -86,53 +93,54 @@ def add_rows(rows: Rows, entries: Entries, key: ResourceKey, rid: int, allot: Al
 
 
 def _add_tokens(rows: Rows, entries: Entries, rid: int, allot: Allot, base: str, sign: int) -> None:
-    found = set()
+    found = []
     for entry in entries.tokens:
+        code, text = entry.code, entry.text
         system = allot.term(entry.system)
-        wording = allot.wording(entry.code, system, entry.text) if entry.text else NO_WORDING
-        found.add((sign * allot.parameter(base, entry.parameter), entry.code, rid, system, entry.group, wording))
+        wording = allot.wording(code, system, text) if text else NO_WORDING
+        param = sign * allot.parameter(base, entry.parameter)
+        found.append((param, code, rid, system, entry.group, wording, _ALONE))
     rows["token"] += _marked(found)
 
 
 def _add_references(rows: Rows, entries: Entries, rid: int, allot: Allot, base: str, sign: int) -> None:
-    found = set()
+    found = []
     for entry in entries.references:
         target = allot.known(entry.target)
         kind = allot.type(entry.target.type)
         wording = allot.wording(str(target), OF_REFERENCE, entry.text) if entry.text else NO_WORDING
-        found.add(
-            (sign * allot.parameter(base, entry.parameter), target, rid, kind, entry.version, entry.group, wording)
-        )
+        param = sign * allot.parameter(base, entry.parameter)
+        found.append((param, target, rid, kind, entry.version, entry.group, wording, _ALONE))
     rows["reference"] += _marked(found)
 
 
 def _add_quantities(rows: Rows, entries: Entries, rid: int, allot: Allot, base: str, sign: int) -> None:
-    term = allot.term
-    written, canonical = set(), set()
+    written, canonical = [], set()
     for entry in entries.quantities:
         param = sign * allot.parameter(base, entry.parameter)
         low = low_key(entry.low)
         high = low if entry.high == entry.low is not None else high_key(entry.high)
-        written.add((param, low, rid, high, term(entry.system), term(entry.code), term(entry.unit), entry.group))
+        system, code, unit = allot.term(entry.system), allot.term(entry.code), allot.term(entry.unit)
+        written.append((param, low, rid, high, system, code, unit, entry.group, _ALONE))
         if entry.canonical_unit is not None:
             low = low_key(entry.canonical_low)
             same = entry.canonical_high == entry.canonical_low is not None
             high = low if same else high_key(entry.canonical_high)
             param = sign * allot.parameter(base, canonical_code(entry.parameter, entry.canonical_unit))
-            canonical.add((param, low, rid, high, term(entry.system), term(entry.code), 0, entry.group, 0))
+            canonical.add((param, low, rid, high, system, code, 0, entry.group, 0))
     rows["quantity"] += _marked(written)
     rows["quantity"] += canonical
 
 
-def _marked(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Rows of one resource in order, each with its mark appended."""
-    ordered = sorted(rows)
-    if len(ordered) == 1:
-        return [(*ordered[0], SMALLEST | LARGEST)]
+def _marked(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows of one resource that bear the mark of the only one of its parameter: none twice, and the marks of those that are not alone."""
+    if len(rows) == 1 or len({row[0] for row in rows}) == len(rows):
+        return rows
+    ordered = sorted(set(rows))
     last = len(ordered) - 1
     return [
         (
-            *row,
+            *row[:-1],
             (SMALLEST if at == 0 or ordered[at - 1][0] != row[0] else 0)
             | (LARGEST if at == last or ordered[at + 1][0] != row[0] else 0),
         )
