@@ -21,15 +21,15 @@ def key(value: Decimal) -> bytes:
     """The bytes of a finite number. An exponent beyond 2**31 counts as zero or as unbounded."""
     if not value:
         return b"\x02"
-    sign, digits, _ = value.as_tuple()
     scale = value.adjusted() + _BIAS
     if scale < 0:
         return b"\x02"
+    negative = value.is_signed()
     if scale >= 1 << 32:
-        return NEGATIVE_INFINITY if sign else INFINITY
-    text = bytes(digits).rstrip(b"\0").hex()[1::2]
-    pairs = bytes.fromhex(text if len(text) % 2 == 0 else text + "0")
-    if sign:
+        return NEGATIVE_INFINITY if negative else INFINITY
+    digits = str(value.copy_abs()).partition("E")[0].replace(".", "").strip("0")
+    pairs = bytes.fromhex(digits if len(digits) % 2 == 0 else digits + "0")
+    if negative:
         return b"\x01" + ((1 << 32) - 1 - scale).to_bytes(4, "big") + pairs.translate(_COMPLEMENT) + b"\xff"
     return b"\x03" + scale.to_bytes(4, "big") + pairs
 
