@@ -48,6 +48,28 @@ PRIMITIVES: dict[str, st.SearchStrategy[Any]] = {
     "time": st.sampled_from(["00:00:00", "23:59:59.999999"]),
     "xhtml": st.just('<div xmlns="http://www.w3.org/1999/xhtml"><p title="a">x &amp; y</p></div>'),
 }
+PLAIN: dict[str, Any] = {
+    "boolean": True,
+    "integer": -1,
+    "unsignedInt": 0,
+    "positiveInt": 1,
+    "decimal": Number("1.00"),
+    "string": "Müller",
+    "markdown": "*x*",
+    "code": "a",
+    "uri": "http://example.org/a",
+    "url": "https://example.org/x?y=1#z",
+    "canonical": "http://example.org/ValueSet/x|1.0",
+    "id": "one",
+    "oid": "urn:oid:1.2.840",
+    "uuid": "urn:uuid:6ba7b810-9dad-11d1-80b4-00c04fd430c8",
+    "base64Binary": "aGk=",
+    "date": "2024-02-29",
+    "dateTime": "2024-02",
+    "instant": "2024-02-29T23:59:59.000Z",
+    "time": "00:00:00",
+    "xhtml": '<div xmlns="http://www.w3.org/1999/xhtml">x</div>',
+}
 BY_FORM = {
     "mimetypes": ("urn:ietf:bcp:13", "text/plain"),
     "ucum-units": ("http://unitsofmeasure.org", "mg/dL"),
@@ -144,6 +166,45 @@ def _value(element: Element, kind: str, depth: int) -> st.SearchStrategy[Any]:
     if kind == "Resource":
         return st.just({"resourceType": "Basic", "id": "inner", "code": {"text": "x"}})
     return _object(DEFINITIONS.types[kind], depth - 1)
+
+
+def whole(kind: str) -> dict[str, Any]:
+    """A resource of type `kind` with each element that the type defines, each with one plain value."""
+    definition = DEFINITIONS.types[kind]
+    names = [e for e in definition.elements.values() if _may_be_drawn(definition, e)]
+    return {"resourceType": kind, **_plain_members(names)}
+
+
+def _plain_members(elements: list[Element]) -> dict[str, Any]:
+    made = {}
+    for element in elements:
+        kind = next((name for name in element.types if name in PRIMITIVES), element.types[0])
+        value = _plain_value(element, kind)
+        name = f"{element.name}{kind[0].upper()}{kind[1:]}" if element.choice else element.name
+        made[name] = value if element.max == 1 else [value]
+    return made
+
+
+def _plain_value(element: Element, kind: str) -> Any:
+    if element.binding is not None:
+        codes = DEFINITIONS.value_set(element.binding)
+        system, code = (
+            BY_FORM[element.binding.rpartition("/")[2]]
+            if codes is None
+            else next((system, min(found)) for system, found in codes.systems.items() if found)
+        )
+        coding = {"system": system, "code": code}
+        return code if kind == "code" else {"coding": [coding]} if kind == "CodeableConcept" else coding
+    if kind in PLAIN:
+        return PLAIN[kind]
+    if kind == "Reference":
+        return {"display": "someone"}
+    if kind == "Extension":
+        return {"url": "http://example.org/e", "valueCode": "c"}
+    definition = DEFINITIONS.types[kind]
+    required = [e for e in definition.elements.values() if e.min]
+    usual = [e for e in definition.elements.values() if e.types[0] in PLAIN and e.name != "id" and e.binding is None]
+    return _plain_members(required or usual[:1]) or {"extension": [{"url": "http://example.org/e", "valueCode": "c"}]}
 
 
 def _bound(element: Element, kind: str) -> st.SearchStrategy[Any]:

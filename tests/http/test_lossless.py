@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from resources.json_format import encode
 from tests.http.conftest import FHIR, serving
-from tests.strategies import SENT, resources
+from tests.strategies import SENT, resources, whole
 
 TOKENS = [
     "1.00", "1e3", "-0", "-0.0", "0.00000001", "1.50E+2", "12345678901234567890.123456789012345678", "5", "0.10", "1E-7",
@@ -107,5 +107,7 @@ def test_resources_of_every_type_come_back_as_they_were_sent(tmp_path_factory, r
         held = runner.run(serving_context.__aenter__())
         try:
             sent_and_read()
+            for kind in SENT:
+                runner.run(exchanged(whole(kind), kind))
         finally:
             runner.run(serving_context.__aexit__(None, None, None))
