@@ -52,7 +52,7 @@ class Put:
     """Write a new version. `expected`: the version that must be current (0: never existed or deleted; None: any).
 
     `body` lacks versionId and lastUpdated, which the commit gives. Identical content to the current version makes no new one.
-    `prints` are those of `entries` (search.prints), empty when they are not known. `fresh`: the id is one that the server has just made. `organizations` own the resource from now on, beside those that do already; `released` is False while patients may not see it (status of smart.md).
+    `prints` are those of `entries` (search.prints), empty when they are not known. `fresh`: the id is one that the server has just made, so nothing is there under it. `organizations` own the resource from now on, beside those that do already; `released` is False while patients may not see it (status of smart.md).
     """
 
     key: ResourceKey

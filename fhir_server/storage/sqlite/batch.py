@@ -127,11 +127,11 @@ class Batch:
             self._check_guard(guard)
         ahead: dict[ResourceKey, tuple[int, bool]] = {}
         for write in unit.writes:
-            current = self._current(write.key)
+            put = isinstance(write, Put)
+            current = self._current(write.key, fresh=put and write.fresh)
             version, live = ahead.get(write.key, (current.version, current.state == LIVE))
             if write.expected is not None and write.expected != (version if live else 0):
                 raise Conflict("exists" if write.expected == 0 else "version", write.key)
-            put = isinstance(write, Put)
             ahead[write.key] = (version + (put or live), put)
         if unit.enforce_references:
             self._check_references(unit)
@@ -163,10 +163,12 @@ class Batch:
                 self.flush()
             require_unreferred(unit, self._current, self._connection)
 
-    def _current(self, key: ResourceKey) -> _Resource:
+    def _current(self, key: ResourceKey, *, fresh: bool = False) -> _Resource:
+        """The resource as it is now; one under a `fresh` key is not looked for."""
         found = self._looked.get(key)
         if found is None:
-            row = self._connection.execute(_CURRENT, (self.type(key.type), key.id)).fetchone()
+            values = (self.type(key.type), key.id)
+            row = None if fresh else self._connection.execute(_CURRENT, values).fetchone()
             if row is not None:
                 rid, version, updated, state, method, body, prints = row
                 found = _Resource(
