@@ -38,7 +38,8 @@ class Validator:
             return issues_of(kind, [Fault(".resourceType", "value", f"must be {kind}")])
         tasks: list[tuple[Invariant, Any, Scope]] = []
         try:
-            return issues_of(_root(named), self._faults(resource, tasks))
+            faults = self._faults(resource, tasks)
+            return issues_of(_root(named), faults) if faults else []
         finally:
             tasks.clear()  # each knows its scope, which knows the tasks: a cycle would wait for the garbage collector
 
@@ -66,13 +67,15 @@ def _broken(
     tasks: list[tuple[Invariant, Any, Scope]], resource: Resource, known: list[Fault] | tuple[()]
 ) -> list[Fault]:
     """The invariants that do not hold, less those that the walker has reported already."""
-    said = {(fault.path, fault.text.partition(":")[0]) for fault in known}
     broken = [
         (value, constraint)
         for invariant, value, scope in tasks
         for constraint in invariant(value, scope.resource, scope.root)
     ]
-    paths = locate(resource, [value for value, _ in broken]) if broken else {}
+    if not broken:
+        return []
+    said = {(fault.path, fault.text.partition(":")[0]) for fault in known}
+    paths = locate(resource, [value for value, _ in broken])
     faults = []
     for value, constraint in broken:
         path = paths.get(id(value), "")

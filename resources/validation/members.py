@@ -101,6 +101,8 @@ def objects(
     companions = {f"_{n}": p for n, p in definition.properties.items() if is_primitive(p.type) and p.type != "xhtml"}
     required = frozenset(e.name for e in definition.elements.values() if e.min and not e.choice)
     choices = _choices(definition)
+    chosen = {name: element.name for element, names in choices for name in names}
+    demanded = frozenset(element.name for element, _ in choices if element.min)
 
     def other(name: str, item: Any, value: Any, scope: Scope) -> Faults:
         meaning = companions.get(name)
@@ -121,23 +123,21 @@ def objects(
         faults: Faults = None
         for name, item in value.items():
             test = tests.get(name)
-            if test is not None:
-                if test(item) is None:
-                    continue
-                found = table[name](item, scope)
-            elif name in table:
-                found = table[name](item, scope)
-            else:
-                found = other(name, item, value, scope)
+            if test is not None and test(item) is None:
+                continue
+            walk = table.get(name)
+            found = other(name, item, value, scope) if walk is None else walk(item, scope)
             if found is not None:
                 found = _clearer(item, found) if name in singles else found
                 faults = _with(faults, name, found, value, companions)
                 if faults is not None and len(faults) > MOST:
                     return faults
-        if not required <= value.keys():
+        if required and not required <= value.keys():
             faults = _missing(faults, required, value)
-        if choices:
-            faults = _chosen(faults, choices, value)
+        if chosen:
+            given = [chosen[member] for member in value if member in chosen]
+            if (len(given) > 1 and len(set(given)) < len(given)) or (demanded and not demanded.issubset(given)):
+                faults = _chosen(faults, choices, value)
         if len(value) < 2 and not is_resource and (not value or "id" in value):  # noqa: PLR2004 - ele-1: an id is no content
             faults = [*(faults or ()), Fault("", "structure", "must have a value or children")]
         if rule is not None:

@@ -6,30 +6,27 @@ Specification: https://hl7.org/fhir/R4/references.html#contained
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from msgspec import Struct, field
+
 from resources.definitions.model import Constraint
 from resources.validation.faults import Fault
 
 Invariant = Callable[[Any, Any, Any], tuple[Constraint, ...]]
 
 
-class Scope:
+class Scope(Struct):
     """One resource being walked.
 
     `resource` is it, `root` the resource that contains it (itself when none does). `tasks` are shared by all resources of one body;
     `local` and `typed` by a resource and those it contains: references `#x`, and the types their targets may have.
     """
 
-    __slots__ = ("contained", "local", "resource", "root", "tasks", "typed")
-
-    def __init__(
-        self, resource: Any, root: Any, tasks: "list[tuple[Invariant, Any, Scope]]", container: "Scope | None" = None
-    ) -> None:
-        self.resource = resource
-        self.root = root
-        self.tasks = tasks
-        self.contained: dict[str, str] = {}
-        self.local: list[tuple[Any, str]] = container.local if container is not None else []
-        self.typed: list[tuple[Any, str, frozenset[str]]] = container.typed if container is not None else []
+    resource: Any
+    root: Any
+    tasks: "list[tuple[Invariant, Any, Scope]]"
+    local: list[tuple[Any, str]] = field(default_factory=list)
+    typed: list[tuple[Any, str, frozenset[str]]] = field(default_factory=list)
+    contained: dict[str, str] = field(default_factory=dict)
 
     def unresolved(self) -> list[Fault]:
         """The faults of the local references, once all contained resources are known."""

@@ -205,7 +205,7 @@ class Walker:
         """A contained resource has an id of its own and contains none itself."""
         if value.__class__ is not dict:
             return [Fault("", "structure", "must be an object")]
-        faults = list(self._typed(value, Scope(value, scope.root, scope.tasks, scope)) or ())
+        faults = list(self._typed(value, Scope(value, scope.root, scope.tasks, scope.local, scope.typed)) or ())
         if "contained" in value:
             faults.append(Fault(".contained", "invariant", "dom-2: a contained resource must not contain others"))
         identity, kind = value.get("id"), value.get("resourceType")
