@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from resources import fhirpath
@@ -78,17 +79,19 @@ class Extractor:
 
     def extract(self, resource: Resource, key: ResourceKey) -> Entries:
         """The entries of a valid resource known as `key`."""
-        local = {one["id"]: one["resourceType"] for one in resource.get("contained", ()) if "id" in one}
-        entries = self._entries(resource, key.id, local)
         plan = self._plan(key.type)
+        contained = resource.get("contained")
+        local = {one["id"]: one["resourceType"] for one in contained if "id" in one} if contained else {}
+        entries = _entries(plan, resource, key.id, local)
         inside = {
             entry.target for entry in entries.references if (entry.parameter, entry.target.type) in plan.compartments
         }
-        entries.compartments = sorted(target for target in inside if "#" not in target.id)
+        entries.compartments = sorted([target for target in inside if "#" not in target.id])
         if plan.own_compartment and key not in inside:
             entries.compartments.append(key)
         for name, inner in _inner(resource):
-            entries.contained[(inner["resourceType"], name)] = self._entries(inner, key.id, local)
+            kind = inner["resourceType"]
+            entries.contained[(kind, name)] = _entries(self._plan(kind), inner, key.id, local)
         return entries
 
     def datatypes(self, parameter: Parameter) -> frozenset[str]:
@@ -100,18 +103,6 @@ class Extractor:
         """Pairs of parameter code and datatype that the definitions allow and no entry is made of."""
         return self._plan(type_name).unsupported
 
-    def _entries(self, resource: Resource, container: str, local: Mapping[str, str]) -> Entries:
-        plan = self._plan(resource["resourceType"])
-        entries = Entries()
-        scope = Scope(resource, entries, container, resource["resourceType"], local, {})
-        plan.run(resource, scope, 0)
-        for one in plan.computed:
-            one(scope)
-        for rows in _lists(entries):
-            if len(rows) > 1:
-                rows[:] = dict.fromkeys(rows)
-        return entries
-
     def _plan(self, type_name: str) -> _Plan:
         if self._epoch != self._registry.epoch:
             self._plans, self._epoch = {}, self._registry.epoch
@@ -119,6 +110,18 @@ class Extractor:
         if plan is None:
             plan = self._plans[type_name] = _Planner(type_name, self._definitions, self._making).plan(self._registry)
         return plan
+
+
+def _entries(plan: _Plan, resource: Resource, container: str, local: Mapping[str, str]) -> Entries:
+    entries = Entries()
+    scope = Scope(resource, entries, container, resource["resourceType"], local, {})
+    plan.run(resource, scope, 0)
+    for one in plan.computed:
+        one(scope)
+    for rows in _lists(entries):
+        if len(rows) > 1 and len(set(rows)) < len(rows):
+            rows[:] = dict.fromkeys(rows)
+    return entries
 
 
 def _inner(resource: Resource) -> list[tuple[str, Resource]]:
@@ -138,17 +141,10 @@ def _found(evaluate: Callable[[Resource], list[Typed]], resource: Resource) -> l
     return found
 
 
-def _lists(entries: Entries) -> tuple[list[Any], ...]:
-    return (
-        entries.tokens,
-        entries.strings,
-        entries.dates,
-        entries.numbers,
-        entries.quantities,
-        entries.references,
-        entries.uris,
-        entries.texts,
-    )
+_lists: Callable[[Entries], tuple[list[Any], ...]] = attrgetter(
+    "tokens", "strings", "dates", "numbers", "quantities", "references", "uris", "texts"
+)
+"""The lists in which no entry stands twice."""
 
 
 @dataclass(slots=True)
