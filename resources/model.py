@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 Resource = dict[str, Any]
@@ -38,7 +39,13 @@ def is_id(text: str) -> bool:
 
 def instant(microseconds: int) -> str:
     """A server time as a FHIR instant in UTC: `2026-11-21T10:00:00.000001Z`."""
-    return f"{(_EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec='microseconds')}Z"
+    seconds, fraction = divmod(microseconds, 1_000_000)
+    return f"{_second(seconds)}.{fraction:06d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 class IdSource:
