@@ -5,102 +5,111 @@ Rules.
 2. A torn last line of a journal that has ended is told by a record of kind `torn`; a journal whose lines do not follow each other, or that is gone, by
    one of kind `broken`. What can be read behind it is folded all the same.
 3. A `begun` record is not shown unless its journal ended and no answer followed.
+4. A journal is registered a moment before its file is there and locked: in that moment it is neither gone nor ended.
 """
 
 import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
-from fhir_server.audit.event import action_of, outcome_of
+from fhir_server.audit.adding import Slice
 from fhir_server.audit.journal import journal_path
-from fhir_server.audit.ledger import Signer, changing
+from fhir_server.audit.ledger import changed
 from fhir_server.audit.patients import Patients
-from fhir_server.audit.record import GENESIS, About, Record, chained, decode, encode
-from search.values import fold as fold_text
+from fhir_server.audit.record import Record, chained, decode, encode
 
-SLICE = 4 << 20
-"""Bytes of a journal that one transaction takes."""
+SLICE = 256 << 10
+"""Bytes of a journal that one transaction takes: some ten milliseconds under the ledger's lock, and little more is saved by taking more."""
+LONGEST = 4 << 20
+"""Bytes that no record has."""
+YOUNG = 60_000_000
+"""Microseconds within which a journal that was registered may still be without its file, or have it empty and not locked."""
 _HASH = 64
 
 
-class Line(NamedTuple):
-    """A whole line of a journal: its bytes, the hash it bears, its record (None: it cannot be read)."""
-
-    size: int
-    hash: bytes
-    body: bytes
-    record: Record | None
-
-
-@dataclass(slots=True)
-class _Ended:
-    """The last record of the ledger."""
-
-    seq: int
-    hash: bytes
+Line = tuple[bytes, bytes, Record | None]
+"""A whole line of a journal: the hash it bears, the bytes of its record, the record (None: it cannot be read)."""
 
 
 def fold(connection: sqlite3.Connection, folder: Path, patients: Patients, leaving: Callable[[], bool] = bool) -> int:
-    """Fold everything there is; how many records were added. `leaving` says whether to end after the slice at hand."""
+    """Fold everything there is; how many records were added. `leaving` is asked between slices whether to end, also while others hold the lock."""
     added = 0
     for (number,) in connection.execute("SELECT number FROM journal WHERE ended = 0 ORDER BY number").fetchall():
-        while not leaving():
-            with changing(connection, folder):
-                more, count = _slice(connection, folder, number, patients)
+        more = True
+        while more and not leaving():
+            change = partial(_slice, connection, folder, number, patients)
+            more, count = changed(connection, folder, change, leaving) or (False, 0)
             added += count
-            if not more:
-                break
     return added
 
 
 def _slice(connection: sqlite3.Connection, folder: Path, number: int, patients: Patients) -> tuple[bool, int]:
     """Fold a part of one journal; whether more is there at once, and how many records were added."""
-    row = connection.execute("SELECT place, count, hash, ended FROM journal WHERE number = ?", (number,)).fetchone()
-    place, count, before, ended = row
+    place, count, before, ended, opened = connection.execute(
+        "SELECT place, count, hash, ended, opened FROM journal WHERE number = ?", (number,)
+    ).fetchone()
     if ended:
         return False, 0
+    young = not place and time.time_ns() // 1000 - opened < YOUNG
     path = journal_path(folder, number)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return False, _end(connection, folder, number, [_note(number, "broken", "the journal is gone")], patients)
+        return False, 0 if young else _gone(connection, folder, number)
     try:
         over = _unlocked(descriptor)
-        text = os.pread(descriptor, SLICE, place)
+        text, more = _part(descriptor, place)
     finally:
         os.close(descriptor)
+    if young and not text:
+        return False, 0
     lines = list(lines_of(text))
-    folded: list[tuple[bytes, Record]] = []
-    for line in lines:
-        if line.record is None or line.hash != chained(before, line.body) or _misplaced(line.record, number, count):
-            folded.append(_note(number, "broken", f"line {count + 1} does not follow the one before"))
-        if line.record is not None:
-            folded.append((line.body, line.record))
-        before, count = line.hash, count + 1
-    size = sum(line.size for line in lines)
-    if not lines and len(text) == SLICE:  # no record is so long
-        folded.append(_note(number, "broken", f"line {count + 1} has no end"))
+    found = {key for _, _, record in lines if record is not None for key in record.keys}
+    added = Slice(connection, patients.of(found))
+    for link, body, record in lines:
+        count += 1
+        if not follows(link, body, record, before, (number, count)):
+            added.add(*_note(number, "broken", f"line {count} does not follow the one before"))
+        if record is not None:
+            added.add(body, record)
+        before = link
+    size = text.rfind(b"\n") + 1
+    if more and not lines:  # no record is so long
+        added.add(*_note(number, "broken", f"line {count + 1} has no end"))
         size = len(text)
-    sql = "UPDATE journal SET place = ?, count = ?, hash = ? WHERE number = ?"
-    connection.execute(sql, (place + size, count, before, number))
-    if len(text) == SLICE:
-        return True, _add(connection, folder, folded, patients)
-    if not over:
-        return False, _add(connection, folder, folded, patients)
-    if size < len(text):
-        folded.append(_note(number, "torn", f"the last line ends after {len(text) - size} bytes"))
-    return False, _end(connection, folder, number, folded, patients)
+    if over and not more and size < len(text):
+        added.add(*_note(number, "torn", f"the last line ends after {len(text) - size} bytes"))
+    if size:
+        sql = "UPDATE journal SET place = ?, count = ?, hash = ? WHERE number = ?"
+        connection.execute(sql, (place + size, count, before, number))
+    written = added.write(folder)
+    if over and not more:
+        _end(connection, number)
+    return more, written
 
 
-def _misplaced(record: Record, journal: int, count: int) -> bool:
-    return (record.journal, record.number) != (journal, count + 1)
+def _gone(connection: sqlite3.Connection, folder: Path, number: int) -> int:
+    """Tell that a journal is gone; how many records were added."""
+    added = Slice(connection, {})
+    added.add(*_note(number, "broken", "the journal is gone"))
+    written = added.write(folder)
+    _end(connection, number)
+    return written
+
+
+def _part(descriptor: int, place: int) -> tuple[bytes, bool]:
+    """What stands in a journal from a place on, with one whole line at least where there is one, and whether more follows at once."""
+    text = os.pread(descriptor, SLICE, place)
+    if len(text) == SLICE and b"\n" not in text:
+        text = os.pread(descriptor, LONGEST, place)
+        return text, len(text) == LONGEST
+    return text, len(text) == SLICE
 
 
 def _unlocked(descriptor: int) -> bool:
@@ -120,7 +129,12 @@ def lines_of(text: bytes) -> Iterator[Line]:
             record = decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError):
             record = None
-        yield Line(len(whole) + 1, link[:_HASH], body, record)
+        yield link[:_HASH], body, record
+
+
+def follows(link: bytes, body: bytes, record: Record | None, before: bytes, place: tuple[int, int]) -> bool:
+    """Whether a line is the one of a journal at this place (journal and number), behind the one whose hash is `before`."""
+    return record is not None and (record.journal, record.number) == place and link == chained(before, body)
 
 
 def _note(journal: int, kind: str, said: str) -> tuple[bytes, Record]:
@@ -128,14 +142,10 @@ def _note(journal: int, kind: str, said: str) -> tuple[bytes, Record]:
     return encode(record), record
 
 
-def _end(
-    connection: sqlite3.Connection, folder: Path, number: int, last: list[tuple[bytes, Record]], patients: Patients
-) -> int:
-    """Add the last records of a journal, show what was begun and never answered, remove the file after the commit that notes its end."""
-    added = _add(connection, folder, last, patients)
+def _end(connection: sqlite3.Connection, number: int) -> None:
+    """Show what was begun in a journal and never answered; its file is removed after the commit that notes its end."""
     connection.execute("UPDATE journal SET ended = 1 WHERE number = ?", (number,))
     connection.execute("UPDATE record SET shown = 1 WHERE seq IN (SELECT seq FROM begun WHERE journal = ?)", (number,))
-    return added
 
 
 def remove_ended(connection: sqlite3.Connection, folder: Path) -> None:
@@ -145,69 +155,3 @@ def remove_ended(connection: sqlite3.Connection, folder: Path) -> None:
             row = connection.execute("SELECT ended FROM journal WHERE number = ?", (int(path.stem),)).fetchone()
             if row is not None and row[0]:
                 path.unlink(missing_ok=True)
-
-
-def _add(
-    connection: sqlite3.Connection, folder: Path, found: Iterable[tuple[bytes, Record]], patients: Patients
-) -> int:
-    row = connection.execute("SELECT seq, hash FROM head").fetchone()
-    last = _Ended(*row) if row else _Ended(0, GENESIS)
-    first = last.seq
-    rows: dict[str, list[tuple[str, int]]] = {}
-    for body, record in found:
-        about = _add_one(connection, last, body, record, patients)
-        for table, names in indexed(record, about):
-            rows.setdefault(table, []).extend([(name, last.seq) for name in names])
-    for table, entries in rows.items():
-        connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", entries)  # noqa: S608
-    if last.seq != first:
-        signature = Signer(folder).sign("head", last.seq, last.hash)
-        connection.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?)", (last.seq, last.hash, signature))
-    return last.seq - first
-
-
-def _add_one(connection: sqlite3.Connection, last: _Ended, body: bytes, record: Record, patients: Patients) -> About:
-    owners = {name for key in record.keys for name in patients.organizations(key)} or {record.organization} - {""}
-    about = About(tuple(sorted({name for key in record.keys for name in patients.of(key)})), tuple(sorted(owners)))
-    told = msgspec.json.encode(about)
-    last.seq, last.hash = last.seq + 1, chained(last.hash, b"%b\n%b" % (body, told))
-    connection.execute(
-        "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            last.seq,
-            record.time,
-            last.hash,
-            body,
-            told.decode(),
-            int(record.kind != "begun"),
-            outcome_of(record),
-            action_of(record),
-            record.code,
-        ),
-    )
-    if record.kind == "begun":
-        sql = "INSERT OR IGNORE INTO begun VALUES (?, ?, ?)"
-        connection.execute(sql, (record.journal, record.number, last.seq))
-    elif record.begun:
-        journal, _, number = record.begun.partition(".")
-        place = (int(journal), int(number))
-        row = connection.execute("DELETE FROM begun WHERE journal = ? AND number = ? RETURNING seq", place).fetchone()
-        if row is not None:
-            connection.execute("UPDATE record SET shown = 0 WHERE seq = ?", row)
-    return about
-
-
-def indexed(record: Record, about: About) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """By which tables and names a record is found."""
-    found = (("party", parties(record)), ("entity", record.keys), ("patient", about.patients))
-    return (*found, ("organization", about.organizations))
-
-
-def parties(record: Record) -> tuple[str, ...]:
-    """Under which names the one who asked is found: `Practitioner/1`, and names behind `@`."""
-    names = (
-        record.fhir_user,
-        record.user and f"@{fold_text(record.user)}",
-        record.client and f"@{fold_text(record.client)}",
-    )
-    return tuple(dict.fromkeys(name for name in names if name))

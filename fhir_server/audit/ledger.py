@@ -5,7 +5,8 @@ Rules.
    concerned, and the organizations that own the resources (when none does, that of the one who asked).
 2. `head` is the last record's number and hash, signed: records cut off at the end are missed. A pruned ledger begins behind a `checkpoint`, signed too.
    The key is Ed25519, in `audit/key`, mode 0600, made with the ledger.
-3. `party`, `entity`, `patient` and `organization` are made of the records and can be made again; `verify` compares them.
+3. `party`, `entity` and `patient` tell in which records a name stands. They are made of the records and can be made again; `verify` compares them. A row
+   holds the numbers of all records of one slice (`fold`) in which the name stands: the busier the server, the fewer rows a record needs.
 4. All changes are made under the ledger's lock, each a transaction that is on disk when it returns.
 
 Specification: https://www.rfc-editor.org/rfc/rfc8032
@@ -14,10 +15,10 @@ Specification: https://www.rfc-editor.org/rfc/rfc8032
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from fhir_server.storage.sqlite.connection import FileLock, SqliteOptions, connect, unavailable
 from fhir_server.storage.sqlite.migrations import migrate
@@ -25,7 +26,10 @@ from fhir_server.storage.sqlite.migrations import migrate
 FOLDER: Final = "audit"
 DATABASE: Final = "audit.sqlite"
 KEY: Final = "key"
-_OPTIONS: Final = SqliteOptions(cache=8, mmap=64)
+_OPTIONS: Final = SqliteOptions(cache=8, mmap=64, checkpoint_pages=0)
+"""No commit moves the WAL into the file: the lock would be held meanwhile (see `keeper.Folding`)."""
+_LOOK_EVERY: Final = 0.002
+T = TypeVar("T")
 
 MIGRATIONS: Final = (
     (
@@ -52,6 +56,25 @@ MIGRATIONS: Final = (
         (
             "CREATE TABLE checkpoint(seq INTEGER PRIMARY KEY, hash BLOB NOT NULL, pruned INTEGER NOT NULL, until INTEGER NOT NULL, "
             "signature BLOB NOT NULL)"
+        ),
+    ),
+    (
+        "DROP TABLE organization",
+        *(
+            statement
+            for name in ("party", "entity", "patient")
+            for statement in (
+                f"ALTER TABLE {name} RENAME TO {name}_row",
+                (
+                    f"CREATE TABLE {name}(name TEXT NOT NULL, first INTEGER NOT NULL, seqs TEXT NOT NULL, "
+                    "PRIMARY KEY(name, first)) WITHOUT ROWID"
+                ),
+                (
+                    f"INSERT INTO {name} SELECT name, min(seq), json_group_array(seq) FROM {name}_row "  # noqa: S608
+                    "GROUP BY name, seq / 1000"
+                ),
+                f"DROP TABLE {name}_row",
+            )
         ),
     ),
 )
@@ -107,14 +130,32 @@ def opened(folder: Path, *, read_only: bool = False) -> Iterator[sqlite3.Connect
 @contextmanager
 def changing(connection: sqlite3.Connection, folder: Path) -> Iterator[None]:
     """One transaction under the ledger's lock."""
-    with closing(FileLock(folder / DATABASE)) as lock, lock.held():
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+    with closing(FileLock(folder / DATABASE)) as lock, lock.held(), _transaction(connection):
+        yield
+
+
+def changed(
+    connection: sqlite3.Connection, folder: Path, change: Callable[[], T], leaving: Callable[[], bool]
+) -> T | None:
+    """What `change` gives, called in one transaction under the ledger's lock; None when it is time to leave before others release the lock."""
+    with closing(FileLock(folder / DATABASE)) as lock:
+        while not lock.try_acquire():
+            if leaving():
+                return None
+            time.sleep(_LOOK_EVERY)
+        with _transaction(connection):  # closing releases the lock
+            return change()
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
 
 
 def register_journal(folder: Path, process: str) -> int:

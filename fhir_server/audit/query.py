@@ -167,7 +167,7 @@ def _match(node: Match, sql: _Sql) -> str:
             return _named(code, test, sql)
         case "agent-name", StringTest(mode="starts", text=text):
             sql.values += (f"@{text}", f"@{text}{chr(0x10FFFF)}")
-            return "seq IN (SELECT seq FROM party WHERE name BETWEEN ? AND ?)"
+            return _listed("party", "BETWEEN ? AND ?")
         case (("outcome" | "action" | "subtype"), TokenTest(codes=codes)) if codes is not None:
             column = _COLUMNS[code]
             return f"{column} COLLATE NOCASE IN ({sql.of(codes)})"
@@ -179,15 +179,22 @@ def _named(code: str, test: ReferenceTest, sql: _Sql) -> str:
     names = [str(key) for key in test.keys]
     patients = [key.id for key in test.keys if key.type == "Patient" and (sql.only is None or key.id in sql.only)]
     if code == "agent":
-        return f"seq IN (SELECT seq FROM party WHERE name IN ({sql.of(names)}))"  # noqa: S608
+        return _listed("party", f"IN ({sql.of(names)})")
     if code == "patient" or sql.only is not None:
         return _of_patients(patients, sql)
-    return f"(seq IN (SELECT seq FROM entity WHERE name IN ({sql.of(names)})) OR {_of_patients(patients, sql)})"  # noqa: S608
+    return f"({_listed('entity', f'IN ({sql.of(names)})')} OR {_of_patients(patients, sql)})"
 
 
 def _of_patients(names: Collection[str], sql: _Sql) -> str:
     sql.values.append(msgspec.json.encode(sorted(names)).decode())
-    return "seq IN (SELECT seq FROM patient WHERE name IN (SELECT value FROM json_each(?)))"
+    return _listed("patient", "IN (SELECT value FROM json_each(?))")
+
+
+def _listed(table: str, names: str) -> str:
+    """Records in which one of the names stands (`ledger`, rule 3)."""
+    return (
+        f"seq IN (SELECT one.value FROM {table} CROSS JOIN json_each({table}.seqs) AS one WHERE {table}.name {names})"  # noqa: S608
+    )
 
 
 def _moment(test: DateTest, sql: _Sql) -> str:
@@ -225,8 +232,8 @@ def _permitted(node: Node, sql: _Sql) -> str:
             return "1"  # records bear no labels
         case OwnedBy(organizations, unowned):
             names = sql.of([str(key) for key in organizations])
-            foreign = f"EXISTS (SELECT 1 FROM organization WHERE seq = record.seq AND name NOT IN ({names}))"  # noqa: S608
-            some = "" if unowned else " AND EXISTS (SELECT 1 FROM organization WHERE seq = record.seq)"
+            foreign = f"EXISTS (SELECT 1 FROM json_each(about, '$[1]') WHERE value NOT IN ({names}))"  # noqa: S608
+            some = "" if unowned else " AND json_array_length(about, '$[1]') > 0"
             return f"(NOT {foreign}{some})"
     return "0"
 

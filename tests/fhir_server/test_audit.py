@@ -2,25 +2,28 @@
 
 import json
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from fhir_server.audit import fold as folding
 from fhir_server.audit import journal as journals
 from fhir_server.audit import line
+from fhir_server.audit import patients as looking
 from fhir_server.audit.fold import fold, remove_ended
 from fhir_server.audit.journal import Journal, journal_path
 from fhir_server.audit.keeper import extractor_for, fold_now, prune
-from fhir_server.audit.ledger import DATABASE, FOLDER, opened, register_journal
+from fhir_server.audit.ledger import DATABASE, FOLDER, MIGRATIONS, opened, register_journal
 from fhir_server.audit.patients import Patients
-from fhir_server.audit.record import Record, chained, decode, encode
+from fhir_server.audit.record import About, Record, chained, decode, encode
 from fhir_server.audit.verify import head, verify
 from fhir_server.cli import app
-from fhir_server.storage.sqlite.connection import SqliteOptions, connect
+from fhir_server.storage.sqlite.connection import FileLock, SqliteOptions, connect
 from smart_auth.model import Principal
 
 NAMES = Record.__struct_fields__[3:]
@@ -34,11 +37,12 @@ def fields(**given):
 
 
 class Nobody:
-    def of(self, key):
-        return (key.removeprefix("Patient/"),) if key.startswith("Patient/") else ()
-
-    def organizations(self, key):
-        return ("Organization/h",) if key.startswith("Patient/") else ()
+    def of(self, keys):
+        return {
+            key: About((key.removeprefix("Patient/"),), ("Organization/h",))
+            for key in keys
+            if key.startswith("Patient/")
+        }
 
 
 @pytest.fixture
@@ -233,8 +237,33 @@ def test_a_journal_that_is_gone_is_found_out(folder):
     journal.close()
     journal_path(folder, 1).unlink()
     assert faults(folder) == ["journal"]
-    folded(folder)
+    assert folded(folder) == 0
+    change(folder, "UPDATE journal SET opened = 0")
+    assert folded(folder) == 1
     assert faults(folder) == ["journal"]
+
+
+def test_a_journal_that_was_registered_and_is_not_there_yet_is_not_gone(folder):
+    number = register_journal(folder, "worker-1")
+    assert folded(folder) == 0
+    journal_path(folder, number).touch()
+    assert folded(folder) == 0
+    journal_path(folder, number).unlink()
+    journal = Journal(folder, lambda: number, 1 << 20)
+    journal.append("request", *fields(status=200))
+    journal.close()
+    assert folded(folder) == 1
+    assert faults(folder) == []
+
+
+def test_an_empty_journal_that_nobody_holds_is_removed_later(folder):
+    open_journal(folder).close()
+    folded(folder)
+    assert journal_path(folder, 1).exists()
+    change(folder, "UPDATE journal SET opened = 0")
+    folded(folder)
+    assert not journal_path(folder, 1).exists()
+    assert faults(folder) == []
 
 
 def test_a_journal_that_nobody_registered_is_found_out(folder):
@@ -256,12 +285,17 @@ TAMPERED_LEDGERS = {
         "UPDATE record SET body = (SELECT body FROM record AS other WHERE other.seq = 7 - record.seq)",
         {"chain", "index"},
     ),
-    "a record is hidden from a search": ("DELETE FROM patient WHERE seq = 3", {"index"}),
+    "a record is hidden from a search": ("DELETE FROM patient WHERE first = 3", {"index"}),
+    "a record is hidden from a search among others": ("UPDATE party SET seqs = '[1,2,4,5,6]'", {"index"}),
+    "a record is hidden from a search by another": ("UPDATE party SET seqs = '[1,2,4,4,5,6]'", {"index"}),
+    "records are hidden by what cannot be read": ("UPDATE party SET seqs = '[1,'", {"index"}),
+    "records are hidden by a later place": ("UPDATE party SET first = 4", {"index"}),
     "a record is given to another organization": (
-        "UPDATE organization SET name = 'Organization/x' WHERE seq = 3",
-        {"index"},
+        "UPDATE record SET about = replace(about, 'Organization/h', 'Organization/x') WHERE seq = 3",
+        {"chain"},
     ),
-    "a record is found by what it is not about": ("INSERT INTO patient VALUES ('x', 3)", {"index"}),
+    "a record is found by what it is not about": ("INSERT INTO patient VALUES ('x', 3, '[3]')", {"index"}),
+    "a record is found twice": ("UPDATE party SET seqs = '[1,2,3,4,5,6,6]'", {"index"}),
     "its outcome is changed": ("UPDATE record SET outcome = '4' WHERE seq = 3", {"index"}),
     "the head is moved": (
         "UPDATE head SET seq = 5, hash = (SELECT hash FROM record WHERE seq = 5)",
@@ -287,8 +321,9 @@ def test_a_ledger_that_was_tampered_with_is_found_out(folder, how):
 def test_a_ledger_that_was_chained_anew_is_found_out_by_the_signature(folder):
     filled(folder)
     change(folder, "DELETE FROM record WHERE seq = 6")
-    for table in ("party", "entity", "patient", "organization"):
-        change(folder, f"DELETE FROM {table} WHERE seq = 6")
+    for table in ("entity", "patient"):
+        change(folder, f"DELETE FROM {table} WHERE first = 6")
+    change(folder, "UPDATE party SET seqs = '[1,2,3,4,5]'")
     change(folder, "UPDATE head SET seq = 5, hash = (SELECT hash FROM record WHERE seq = 5)")
     assert faults(folder) == ["signature"]
 
@@ -364,22 +399,187 @@ def test_an_answer_in_the_following_journal_hides_its_beginning(folder):
     assert shown(folder) == [("request", 200)]
 
 
+def test_an_answer_that_is_folded_before_what_it_answers_hides_it(folder):
+    former, latter = open_journal(folder), open_journal(folder)
+    latter.append("request", *fields(method="PUT", status=200, begun="1.1"))
+    folded(folder)
+    former.append("begun", *fields(method="PUT"))
+    folded(folder)
+    former.close()
+    latter.close()
+    folded(folder)
+    assert shown(folder) == [("request", 200)]
+    assert faults(folder) == []
+
+
+def test_what_was_begun_is_shown_while_the_answer_is_in_no_journal(folder):
+    """As a command does, whose journals hold one record each."""
+    journal = open_journal(folder)
+    place = journal.append("begun", *fields(method="PUT"))
+    journal.close()
+    folded(folder)
+    assert shown(folder) == [("begun", 0)]
+    journal = open_journal(folder)
+    journal.append("request", *fields(method="PUT", status=200, begun=place))
+    journal.close()
+    folded(folder)
+    assert shown(folder) == [("request", 200)]
+
+
+def told(folder):
+    """All that a search can find: the records, and by table and name their numbers."""
+    with opened(folder, read_only=True) as connection:
+        records = connection.execute("SELECT seq, time, about, shown, outcome, action, code FROM record").fetchall()
+        names = {}
+        for table in ("party", "entity", "patient"):
+            rows = connection.execute(f"SELECT name, value FROM {table}, json_each(seqs) ORDER BY value")
+            for name, seq in rows:
+                names.setdefault((table, name), []).append(seq)
+        return records, names
+
+
+REQUESTS = st.lists(
+    st.tuples(
+        st.sampled_from(["read", "begin", "answer"]),
+        st.sampled_from(["jane", "joe"]),
+        st.lists(st.sampled_from(["Patient/p", "Patient/q", "Observation/o"]), unique=True),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=20)
+@given(requests=REQUESTS, torn=st.booleans(), size=st.sampled_from([200, 500, 1000]))
+def test_the_size_of_slices_changes_nothing(tmp_path_factory, requests, torn, size):
+    """The second half of the requests is in a second journal."""
+    one = tmp_path_factory.mktemp("one") / FOLDER
+    with opened(one):
+        pass
+    journal, begun, expected = open_journal(one), [], []
+    for number, (what, user, keys) in enumerate(requests):
+        if number == len(requests) // 2:
+            journal.close()
+            journal = open_journal(one)
+        given = {"time": number, "user": user, "client": "app", "keys": tuple(keys)}
+        expected.append(1)
+        if what == "begin":
+            begun.append((number, journal.append("begun", *fields(method="PUT", **given))))
+        elif what == "answer" and begun:
+            hidden, place = begun.pop()
+            expected[hidden] = 0
+            journal.append("request", *fields(method="PUT", status=201, begun=place, **given))
+        else:
+            journal.append("request", *fields(code="read", status=200, **given))
+    journal.close()
+    if torn:
+        with journal_path(one, journal._file.number).open("ab") as file:
+            file.write(b"0" * 64 + b" [1,2,")
+    other = one.with_name("other")
+    shutil.copytree(one, other)
+    assert folded(one) == len(requests) + torn
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(folding, "SLICE", size)
+        assert folded(other) == len(requests) + torn
+    (records, names), (other_records, other_names) = told(one), told(other)
+    assert [shown for _, _, _, shown, *_ in records[: len(requests)]] == expected
+    assert records[: len(requests)] == other_records[: len(requests)]  # when it was torn is told by the clock
+    assert names == other_names
+    for seq, (what, user, keys) in enumerate(requests, 1):
+        for name in [("party", f"@{user}"), ("party", "@app"), *(("entity", key) for key in keys)]:
+            assert seq in names[name], what
+    assert faults(one) == faults(other) == (["torn"] if torn else [])
+
+
+def test_a_record_longer_than_a_slice_is_folded(folder, monkeypatch):
+    monkeypatch.setattr(folding, "SLICE", 1000)
+    journal = open_journal(folder)
+    for count in (1, 200, 1):
+        journal.append("request", *fields(status=200, keys=tuple(f"Patient/p{number}" for number in range(count))))
+    journal.close()
+    assert folded(folder) == 3
+    assert faults(folder) == []
+
+
+def test_a_line_without_an_end_is_told_and_passed_over(folder, monkeypatch):
+    monkeypatch.setattr(folding, "SLICE", 100)
+    monkeypatch.setattr(folding, "LONGEST", 1000)
+    journal = open_journal(folder)
+    journal.append("request", *fields(status=200))
+    journal.close()
+    with journal_path(folder, 1).open("ab") as file:
+        file.write(b"x" * 1500)
+    assert folded(folder) == 3
+    assert faults(folder) == ["journal", "torn"]
+
+
+def test_folding_leaves_when_it_is_time_and_others_hold_the_ledger(folder):
+    journal = open_journal(folder)
+    journal.append("request", *fields(status=200))
+    journal.close()
+    asked = []
+    with opened(folder) as connection, closing(FileLock(folder / DATABASE)) as lock:
+        with lock.held():
+            assert fold(connection, folder, Nobody(), lambda: asked.append(1) or len(asked) > 3) == 0
+        assert fold(connection, folder, Nobody()) == 1
+
+
+def test_a_ledger_of_the_first_layout_is_taken_over(folder):
+    filled(folder, 5)
+    journal = open_journal(folder)
+    journal.append("begun", *fields(user="joe", client="app", keys=("Observation/o", "Patient/p1"), method="PUT"))
+    folded(folder)
+    records, names = told(folder)
+    with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as connection:
+        for table in ("party", "entity", "patient"):
+            rows = connection.execute(f"SELECT name, value FROM {table}, json_each(seqs)").fetchall()
+            connection.execute(f"DROP TABLE {table}")
+            connection.execute(next(sql for sql in MIGRATIONS[0] if sql.startswith(f"CREATE TABLE {table}(")))
+            connection.executemany(f"INSERT INTO {table} VALUES (?, ?)", rows)
+        for sql in MIGRATIONS[0]:
+            if " organization" in sql:
+                connection.execute(sql)
+        connection.execute("PRAGMA user_version = 1")
+    journal.append("request", *fields(user="joe", client="app", method="PUT", status=200, begun="2.1"))
+    journal.close()
+    assert folded(folder) == 1
+    assert faults(folder) == []
+    after, after_names = told(folder)
+    assert after[:-1] == records
+    assert after_names == {**names, ("party", "@joe"): [6, 7], ("party", "@app"): [6, 7]}
+    assert shown(folder)[-1] == ("request", 200)
+
+
 def test_the_patients_of_a_resource_are_those_of_its_compartments_also_when_it_is_deleted(small_store):
     with small_store.connect(read_only=True) as connection:
         patients = Patients(connection, lambda: extractor_for(small_store.settings))
-        assert patients.organizations("Observation/o") == ("Organization/h",)
-        assert patients.organizations("Patient/unknown") == ()
-        known = {
-            key: patients.of(key)
-            for key in ("Patient/p", "Observation/o", "ValueSet/v", "Observation/x", "Patient/gone")
-        }
-    assert known == {
+        found = patients.of(
+            ("Patient/p", "Observation/o", "ValueSet/v", "Observation/x", "Patient/gone", "Patient/unknown", "x")
+        )
+    assert {key: about.patients for key, about in found.items()} == {
         "Patient/p": ("p",),
         "Observation/o": ("p",),
         "ValueSet/v": (),
         "Observation/x": (),
         "Patient/gone": ("gone",),
+        "Patient/unknown": ("unknown",),
+        "x": (),
     }
+    assert found["Observation/o"].organizations == ("Organization/h",)
+    assert found["Patient/unknown"].organizations == ()
+
+
+def test_more_resources_than_are_kept_are_all_told(small_store, monkeypatch):
+    monkeypatch.setattr(looking, "_KEPT", 2)
+    with small_store.connect(read_only=True) as connection:
+        patients = Patients(connection, lambda: extractor_for(small_store.settings))
+        for keys in (
+            ["Patient/p", "Observation/o"],
+            ["Observation/o", "ValueSet/v"],
+            ["Patient/a", "Patient/b", "Observation/o"],
+        ):
+            found = patients.of(keys)
+            assert found["Observation/o"] == About(("p",), ("Organization/h",))
+            assert set(keys) <= found.keys()
 
 
 def run(*arguments):
