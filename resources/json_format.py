@@ -4,9 +4,10 @@ Rules. A number keeps its token (`Number`): `1.00`, `1e3`, `-0` are written as t
 leaves open is refused with FhirError 400, and no diagnostics quotes the content: duplicate names, NaN and Infinity, nesting beyond a
 limit, lone surrogates, bytes that are not UTF-8, U+0000, a byte order mark, text after the value.
 
-A decoded body is compared with its re-encoding: when the two are equal nothing was lost and no name was given twice. Otherwise
-(white space, escapes) the members of both are counted: `":` ends a member's name, or stands inside a string in both spellings, unless
-the quote or the colon was written as an escape. Only then, or when the counts differ, the slow path of the standard library decides.
+A decoded body, without its white space, is compared with its re-encoding: when the two are equal nothing was lost and no name was
+given twice. Otherwise (escapes, minus zero) the members of both are counted: `":` ends a member's name, or stands inside a string in
+both spellings, unless the quote or the colon was written as an escape. Only then, or when the counts differ, the slow path of the
+standard library decides.
 
 Specification: https://hl7.org/fhir/R4/json.html, RFC 8259, https://hl7.org/fhir/R4/resource.html#Meta
 """
@@ -93,16 +94,14 @@ def _decoded(body: bytes, limit_depth: int) -> Any:
     if too_deep(body, value, limit_depth):
         raise _bad(f"the body is nested deeper than {limit_depth} levels")
     encoded = _ENCODER.encode(value)
-    if encoded == body and b"\\" not in body:
-        return value
-    if _MINUS_ZERO.search(body) is not None:
+    compact = body if encoded == body else msgspec.json.format(body, indent=-1)
+    lossless = encoded == compact
+    if not lossless and _MINUS_ZERO.search(body) is not None:
         value = _decode_slowly(body)
-    if b"\\u0000" in body and b"\\u0000" in body.replace(b"\\\\", b""):
+    if b"\\" in body and b"\\u0000" in body.replace(b"\\\\", b""):
         raise _bad("a string contains the character U+0000, which FHIR does not allow")
-    if encoded != body:
-        compact = msgspec.json.format(body, indent=-1)
-        if compact.count(b'":') != encoded.count(b'":') or _HIDDEN_NAME_END.search(compact) is not None:
-            _decode_slowly(body)
+    if not lossless and (compact.count(b'":') != encoded.count(b'":') or _HIDDEN_NAME_END.search(compact) is not None):
+        _decode_slowly(body)
     return value
 
 
