@@ -239,5 +239,5 @@ def _narrative(value: Any, scope: Scope) -> Faults:  # noqa: ARG001 - the form o
 def _extension(value: Any) -> Faults:
     """ext-1: https://hl7.org/fhir/R4/extensibility.html#Extension."""
     nested = "extension" in value
-    valued = any(name.startswith(("value", "_value")) for name in value)
-    return [Fault("", "invariant", "ext-1: must have either extensions or a value")] if nested == valued else None
+    values = [name for name in value if name.startswith(("value", "_value"))]
+    return [Fault("", "invariant", "ext-1: must have either extensions or a value")] if nested == bool(values) else None
