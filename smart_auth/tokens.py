@@ -51,7 +51,7 @@ class Tokens:
         self._issuer = issuer
         self._audiences = (audience.rstrip("/"), f"{audience.rstrip('/')}/")
         self._options = options
-        self._now = now
+        self.now = now
         self._looked = -1
         self._epoch = -1
         self._known: dict[str, Principal] = {}
@@ -62,7 +62,7 @@ class Tokens:
 
     def access(self, principal: Principal, seconds: int) -> str:
         """An access token for the principal, good for so many seconds (at most `keys.LONGEST`)."""
-        now = self._now()
+        now = self.now()
         claims: dict[str, Any] = {
             "iss": self._issuer,
             "sub": principal.user or principal.client or principal.id,
@@ -82,7 +82,7 @@ class Tokens:
 
     def identity(self, grant: Grant, client: Client, user: User, fhir_user_url: str) -> str:
         """The id_token that tells the client who signed in; `fhir_user_url` absolute, "" leaves the claim out."""
-        now = self._now()
+        now = self.now()
         claims: dict[str, Any] = {
             "iss": self._issuer,
             "sub": user.name,
@@ -95,7 +95,7 @@ class Tokens:
 
     def verify(self, token: str) -> Principal:
         """Whom the access token speaks for. Raises TokenFault."""
-        now = self._now()
+        now = self.now()
         if now != self._looked:
             self._look(now)
         known = self._known  # what another thread forgets meanwhile is not remembered again
@@ -111,7 +111,7 @@ class Tokens:
 
     def jwks(self) -> dict[str, Any]:
         """The public keys of all that is signed here."""
-        return keys.published(self._store.keys(), self._now())
+        return keys.published(self._store.keys(), self.now())
 
     def _look(self, now: int) -> None:
         """Forget what may have changed since the last look. The time is noted last: a fault leaves the next request to look."""
@@ -125,7 +125,7 @@ class Tokens:
     def _signed(self, use: keys.KeyUse, claims: dict[str, Any], typ: str) -> str:
         from joserfc import jwt  # noqa: PLC0415  (composing the server needs no cryptography)
 
-        now = self._now()
+        now = self.now()
         if now != self._looked:
             self._look(now)
         signers = self._signers
@@ -165,7 +165,7 @@ class Tokens:
             raise KeyError("header")
         kid, known = header["kid"], self._keys
         if kid not in known:
-            for key in keys.trusted(self._store.keys(), self._now()):
+            for key in keys.trusted(self._store.keys(), self.now()):
                 if key.use == "access":
                     known[key.kid] = import_key(dict(key.jwk))
         return known[kid]

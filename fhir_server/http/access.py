@@ -4,7 +4,8 @@ Rules.
 1. No token is 401 with `WWW-Authenticate: Bearer`; one that is not good 401 with error="invalid_token". A token stands in the one Authorization header,
    never in the URL.
 2. Decisions are kept per principal while what they depend on stays: roles and search parameters of this process, and facts of the principal
-   (their PractitionerRoles and wards, records opened in an emergency), which are looked up at most once a second.
+   (their PractitionerRoles and wards, records opened in an emergency), which are looked up at most once a second. Who sent a header is known for
+   the rest of the second in which its token was checked.
 
 Specification: https://www.rfc-editor.org/rfc/rfc6750, https://www.rfc-editor.org/rfc/rfc9068
 """
@@ -101,12 +102,24 @@ class Gate:
         self._second = -1
         self._writes = 0
         self._consents = Consents(service)
+        self._bearers: dict[str, Admitted] = {}
+        self._now = (-1, -1, -1)
         self._looked = (-1, -1)
         self._looking: asyncio.Future[tuple[Consented, ...]] | None = None
 
     async def admit(self, authorization: Sequence[str]) -> Admitted:
         """What the bearer of the token may do. Raises FhirError 401."""
-        return await self.admitted(self._principal(authorization))
+        now = self._parts.tokens.now(), int(time.monotonic()), self._writes
+        if now != self._now:
+            self._now, self._bearers = now, {}
+        known = self._bearers  # what is looked up in one moment is not remembered in the next
+        found = known.get(authorization[0]) if len(authorization) == 1 else None
+        if found is None:
+            found = await self.admitted(self._principal(authorization))
+            if len(known) >= _KEPT:
+                known.clear()
+            known[authorization[0]] = found
+        return found
 
     async def admitted(self, principal: Principal) -> Admitted:
         """What the principal may do."""

@@ -45,11 +45,18 @@ _BUNDLE: Final = ("POST", "/")
 
 def authorized(access: Access, method: str, shape: str, segments: tuple[str, ...]) -> Narrowing:
     """What the request may look at. Raises FhirError 403 when the token does not reach so far."""
+    kind = _kind(shape, segments)
+    found = access.authorized.get((method, shape, kind))
+    if found is None:
+        found = access.authorized[method, shape, kind] = _narrowing(access, method, shape, kind)
+    return found
+
+
+def _narrowing(access: Access, method: str, shape: str, kind: str | None) -> Narrowing:
     if shape == "/metadata":
         return EVERYTHING
     if (method, shape) == _BUNDLE or shape.endswith("/$operation"):
         return access.writing()
-    kind = _kind(shape, segments)
     if shape in _SEARCHED:
         return _reaching(access, "s", kind)
     if method in ("GET", "HEAD") and shape in _READ:
@@ -106,6 +113,8 @@ def _require(access: Access, letters: str, kind: str | None) -> None:
 
 def _kind(shape: str, segments: tuple[str, ...]) -> str | None:
     """The type that a path is about; None: all types."""
+    if not shape.startswith("/{type}"):
+        return None
     if "{member}" in shape:
         return None if segments[2] == "*" else segments[2]
-    return segments[0] if shape.startswith("/{type}") else None
+    return segments[0]

@@ -37,10 +37,17 @@ class Rate:
 
     def wait(self, subject: str, now: float) -> float:
         """Count a request: 0 when it is within the rate, else the seconds to wait (it does not count then)."""
+        if not self._interval:
+            return 0.0
         late = self.late(subject, now)
-        if not late and self._interval:
+        if not late:
             self.count(subject, now)
         return late
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing was counted yet, so that nobody has to wait."""
+        return not self._due
 
     def late(self, subject: str, now: float) -> float:
         """The seconds that the subject has to wait before another request."""
@@ -90,7 +97,7 @@ class Rates:
         path: str = scope["path"]
         if path.startswith(PAGES):
             late = self._pages.wait(address_subject(self._address(scope)), self._now())
-        elif path.startswith(prefix):
+        elif path.startswith(prefix) and not self._failures.is_quiet:
             late = self._failures.late(address_subject(self._address(scope)), self._now())
         else:
             return None
@@ -107,9 +114,6 @@ def limited(app: ASGIApp, rates: Rates | None, prefix: str) -> ASGIApp:
         return app
 
     async def layer(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await app(scope, receive, send)
-            return
         refusal = rates.at_the_door(scope, prefix)
         if refusal is not None:
             await send_error(refusal, scope, send)

@@ -65,7 +65,10 @@ class Alternative:
 
 
 class Access:
-    """The decisions for one principal and one state of facts; each is made when first asked for."""
+    """The decisions for one principal and one state of facts; each is made when first asked for.
+
+    `authorized`: what requests may look at, by method, shape of path and type; kept for who decides that.
+    """
 
     def __init__(self, principal: Principal, scopes: Scopes, rules: Rules, facts: Facts) -> None:
         self.principal = principal
@@ -87,6 +90,7 @@ class Access:
         self._nodes: dict[tuple[str, str], Node] = {}
         self._listed: dict[str, bool] = {}
         self._narrowings: dict[str, Narrowing] = {}
+        self.authorized: dict[tuple[str, str, str | None], Narrowing] = {}
 
     # ---- what others ask
 

@@ -49,7 +49,7 @@ async def test_two_tokens_are_none(hospital):
 async def test_a_token_ends_with_its_grant_and_with_its_user(fresh):
     dora = fresh.as_("dora", "user/*.rs")
     assert (await fresh.get("Patient/anne", dora)).status_code == 200
-    fresh.auth.tokens._looked = -1
+    fresh.pass_second()
     fresh.auth.store.revoke([fresh.auth.store.grants("dora")[0].id])
     answer = await fresh.get("Patient/anne", dora)
     assert answer.status_code == 401
@@ -60,7 +60,7 @@ async def test_a_role_that_is_taken_away_ends(fresh):
     dora = fresh.as_("dora", "user/*.rs")
     assert (await fresh.get("Patient/anne", dora)).status_code == 200
     fresh.auth.store.put_user(replace(fresh.auth.store.user("dora"), roles=("receptionist",)))
-    fresh.auth.tokens._looked = -1
+    fresh.pass_second()
     assert (await fresh.get("Observation/lab-anne", dora)).status_code == 403
 
 
@@ -209,8 +209,7 @@ async def test_breaking_the_glass_opens_one_record_for_a_while(fresh):
     asked = {"patient": "bert", "reason": "found unconscious", "minutes": 10}
     opened = await fresh.send("POST", f"{BASE}/auth/break-glass", asked, dora)
     assert opened.status_code == 201, opened.text
-    gate = fresh.app.state.gate
-    gate._admitted.clear()
+    fresh.pass_second()
     assert (await fresh.get("Observation/lab-bert", dora)).status_code == 200
     assert (await fresh.get("Coverage/coverage-bert", dora)).status_code == 200
     assert (await fresh.get("Patient/linked", dora)).status_code == 404
@@ -220,7 +219,7 @@ async def test_breaking_the_glass_opens_one_record_for_a_while(fresh):
     assert (await fresh.get("Observation/lab-bert", fresh.as_("nora", "user/*.rs"))).status_code == 404
     row = next(iter(fresh.auth.store.settings("break-glass/").items()))
     fresh.auth.store.put_setting(row[0], {**row[1], "until": 0})
-    gate._admitted.clear()
+    fresh.pass_second()
     assert (await fresh.get("Observation/lab-bert", dora)).status_code == 404
 
 
@@ -242,7 +241,7 @@ async def test_an_emergency_ends_at_the_organization(fresh):
             opened = await fresh.send("POST", f"{BASE}/auth/break-glass", asked, doctor)
             assert opened.status_code == (201 if theirs else 404)
             assert theirs or "North" not in opened.text
-        fresh.app.state.gate._admitted.clear()
+        fresh.pass_second()
         assert (await fresh.get("Patient/north", doctor)).status_code == (200 if theirs else 403)  # 403: reaches nobody
 
 

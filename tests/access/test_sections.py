@@ -72,7 +72,7 @@ async def labelled(anyio_backend, tmp_path_factory):
         assert (await hospital.send("PUT", "Consent/consent-anne", said, operator)).status_code == 201
         for one in (LABELLED, dict(LABELLED, status="amended")):
             assert (await hospital.send("PUT", "Observation/parts", one, operator)).status_code in (200, 201)
-        hospital.app.state.gate._admitted.clear()
+        hospital.pass_second()
         yield hospital
 
 
@@ -335,7 +335,7 @@ async def test_a_condition_of_a_write_does_not_tell(fresh, criteria):
     said = consent({**DENY, "securityLabel": [RESTRICTED]})
     assert (await fresh.send("PUT", "Consent/consent-anne", said, operator)).status_code == 201
     assert (await fresh.send("PUT", "Observation/parts", LABELLED, operator)).status_code == 201
-    fresh.app.state.gate._admitted.clear()
+    fresh.pass_second()
     new = {name: value for name, value in observation("x", "anne").items() if name != "id"}
     created = await fresh.send("POST", "Observation", new, dora, **{"If-None-Exist": criteria})
     assert created.status_code == 201, created.text
