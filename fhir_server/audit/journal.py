@@ -71,7 +71,7 @@ class Journal:
         place = file.count + 1
         body = f"[{file.number},{place},{members}]".encode()
         link = chained(file.hash, body)
-        line = b"%b %b\n" % (link, body)
+        line = link + b" " + body + b"\n"
         written = os.write(file.descriptor, line)
         if written != len(line):
             os.ftruncate(file.descriptor, file.size)

@@ -21,13 +21,17 @@ def part(*values: Any) -> str:
     return encode(values)[1:-1].decode()
 
 
-@lru_cache(maxsize=_KEPT)
-def text(value: str) -> str:
-    """One field that is the same in many records, such as the address."""
-    return part(value)
+def listed(values: list[str]) -> str:
+    """One field that is a list."""
+    return encode(values).decode() if values else NONE
 
 
 @lru_cache(maxsize=_KEPT)
+def text(*values: str) -> str:
+    """Neighbouring fields that are the same in many records, such as address and purpose."""
+    return part(*values)
+
+
 def exchange(method: str, shape: str, code: str, kind: str) -> str:
     """The fields `method` to `type`."""
     return part(method, shape, code, kind)

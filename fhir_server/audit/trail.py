@@ -13,8 +13,9 @@ Rules.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import structlog
@@ -38,18 +39,11 @@ PAGES = "/auth"
 _DOCUMENTS = ("/.well-known/smart-configuration", "/.well-known/openid-configuration")
 """Below the prefix of the FHIR API."""
 _REFUSED = 400
+_KEPT = 10_000
 _SUBJECTS = frozenset({"patient", "subject", "patient:Patient", "subject:Patient"})
 _NOBODY: Mapping[str, str] = {}
 
 _log = structlog.get_logger()
-
-
-class _Unrecorded(Exception):  # noqa: N818  (a turn of events inside this module)
-    """The record could not be written: the answer must not leave, and `refusal` does."""
-
-    def __init__(self, refusal: FhirError) -> None:
-        super().__init__("unrecorded")
-        self.refusal = refusal
 
 
 class Trail:
@@ -73,6 +67,7 @@ class Trail:
         self._address = address
         self._words = words
         self._people = line.People()
+        self._exchange = lru_cache(maxsize=_KEPT)(self._exchanged)
         self._journal: Journal | None = None
 
     def open(self) -> None:
@@ -110,22 +105,25 @@ class Trail:
     def _append(self, kind: Kind, scope: Scope, status: int) -> str:
         assert self._journal is not None
         shape: str = scope.get("route_shape", "")
-        method: str = scope["method"]
-        principal = scope.get("principal")
         said: Mapping[str, str] = scope.get("audit", _NOBODY)
+        principal = scope.get("principal")
         pairs = pairs_of(scope)
-        code = shape.rpartition("/")[2] if shape.startswith(PAGES) else self._code_of(shape, method)
-        exchange = line.exchange(method if method in METHODS else "?", shape, code, type_of(shape, scope))
+        exchange = self._exchange(scope["method"], shape, type_of(shape, scope))
         who = line.told(said) if principal is None else self._people.of(principal)
-        keys = line.part(list(dict.fromkeys(_keys(scope, shape, pairs, said))))
-        names = line.part(shape_of(pairs, self._words())) if pairs else line.NONE
+        keys = line.listed(list(dict.fromkeys(_keys(scope, shape, pairs, said))))
+        names = line.listed(shape_of(pairs, self._words())) if pairs else line.NONE
         begun = scope.get("begun", "") if status else ""
         # by hand: a request's own id was checked to need no escape, and all else is encoded
         return self._journal.write(
             f'"{kind}",{time.time_ns() // 1000},"{scope["request_id"]}",{exchange},{status},{who},'
-            f'{line.text(self._address(scope))},{line.text(scope.get("purpose", ""))},{keys},{names},"{begun}",'
+            f'{line.text(self._address(scope), scope.get("purpose", ""))},{keys},{names},"{begun}",'
             f"{line.text(said.get('note', ''))},{_broken(scope)}"
         )
+
+    def _exchanged(self, method: str, shape: str, kind: str) -> str:
+        """The fields `method` to `type`."""
+        code = shape.rpartition("/")[2] if shape.startswith(PAGES) else self._code_of(shape, method)
+        return line.exchange(method if method in METHODS else "?", shape, code, kind)
 
 
 def _worth(scope: Scope, status: int) -> bool:
@@ -145,11 +143,9 @@ def _broken(scope: Scope) -> str:
 
 def _keys(scope: Scope, shape: str, pairs: Sequence[tuple[str, str]], said: Mapping[str, str]) -> list[str]:
     """What was asked for by id, and what was shown or written."""
-    found = []
-    if shape.startswith("/{type}/{id}"):
-        kind, name = scope["segments"][:2]
-        if is_id(name):
-            found.append(f"{kind}/{name}")
+    found: list[str] = []
+    if shape.startswith("/{type}/{id}") and is_id(scope["segments"][1]):
+        found.append("/".join(scope["segments"][:2]))
     for name, value in pairs:
         if name in _SUBJECTS and is_id(bare := value.removeprefix("Patient/")):
             found.append(f"Patient/{bare}")
@@ -158,8 +154,8 @@ def _keys(scope: Scope, shape: str, pairs: Sequence[tuple[str, str]], said: Mapp
     response = scope.get("fhir_response")
     if isinstance(response, FhirResponse):
         if response.about is not None:
-            found.append(str(response.about.key))
-        found += [f"{kind}/{name}" for kind, name in response.shown]
+            found.append("/".join(response.about.key))
+        found += map("/".join, response.shown)
     return found
 
 
@@ -176,23 +172,23 @@ async def recording(trail: Trail) -> AsyncIterator[None]:
 def audited(app: ASGIApp, trail: Trail) -> ASGIApp:
     """Record each answer before it leaves."""
 
-    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not trail.concerns(scope):
-            await app(scope, receive, send)
-            return
+    def layer(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if not trail.concerns(scope):
+            return app(scope, receive, send)
+        refused = False
 
         async def send_recorded(message: Message) -> None:
+            nonlocal refused
             if message["type"] == "http.response.start":
                 try:
                     trail.answered(scope, message["status"])
                 except OSError as error:
-                    raise _Unrecorded(_refusal(error)) from error
-            await send(message)
+                    refused = True  # nothing of the answer leaves
+                    await send_error(_refusal(error), scope, send)
+            if not refused:
+                await send(message)
 
-        try:
-            await app(scope, receive, send_recorded)
-        except _Unrecorded as fault:
-            await send_error(fault.refusal, scope, send)
+        return app(scope, receive, send_recorded)
 
     return layer
 
