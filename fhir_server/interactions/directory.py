@@ -41,10 +41,14 @@ _ADDRESS: Final = "address"
 _USE: Final = (("address-use", "home"),)
 _TERMS: Final[dict[type, str]] = {MemberTest: "ValueSet", SubsumptionTest: "CodeSystem"}
 """Tests that tell what a definition holds."""
+_ENTRIES: Final = frozenset({*PUBLIC, _PLACE})
+"""Types of which something may be left out that a search could tell."""
 
 
 def public(access: Access, query: Query) -> Query:
     """The search as it may be made: the same where it looks at nothing that is left out. Raises FhirError 403."""
+    if query.type not in _ENTRIES and _is_plain(query.where):
+        return query
     homes = False
     for kind, code, test in _asked(query.where, query.type):
         _require_public(access, kind, code)
@@ -68,6 +72,16 @@ def containing(access: Access, query: Query, narrowing: Narrowing) -> Narrowing:
         return Nothing() if access.redacts(ResourceKey(kind, "")) else narrowing.of(kind)
 
     return replace(narrowing, of=of)
+
+
+def _is_plain(node: Node) -> bool:
+    """Whether the node looks at the resource alone, and at no definition: that of most searches."""
+    match node:
+        case And(parts) | Or(parts):
+            return all(_is_plain(part) for part in parts)
+        case Match(_, test):
+            return type(test) not in _TERMS
+    return not isinstance(node, Chain | Reverse | Not)
 
 
 def _require_public(access: Access, kind: str, code: str) -> None:

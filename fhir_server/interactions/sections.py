@@ -22,11 +22,14 @@ from search.everything import EverythingQuery, Place
 from search.narrowing import Narrowing
 from search.query import (
     All,
+    And,
     Chain,
     HierarchyTest,
     InCompartment,
     Match,
     Node,
+    Not,
+    Or,
     Present,
     Query,
     Reverse,
@@ -61,10 +64,15 @@ class Sections:
 
     def searched(self, query: Query, narrowing: Narrowing) -> tuple[Query, Narrowing]:
         """The search as it may be made, with its narrowing: the same where nothing withheld could be told by it."""
+        careful = self._careful(narrowing)
+        simple = query.contained == "no" and not (query.others or query.includes) and _looks_at_itself(query.where)
+        if simple and careful.of(query.type) is narrowing.of(query.type):
+            return query, narrowing
         looked_at = [one for each in (query, *query.others) for one in _told_by(each)]
         if not looked_at:
             return query, narrowing
-        careful = self._careful(narrowing)
+        if simple:
+            return replace(query, narrowing=careful.of(query.type)), careful
         kinds = {query.type, *(one.type for one in query.others), *looked_at}
         if "" not in kinds and all(careful.of(kind) is narrowing.of(kind) for kind in kinds):
             return query, narrowing
@@ -160,10 +168,14 @@ def _narrowed(query: Query, careful: Narrowing) -> Query:
 
 def _looks_at_itself(node: Node) -> bool:
     """Whether the node looks at the resource alone."""
-    return not any(
-        isinstance(leaf, Chain | Reverse) or (isinstance(leaf, Match) and isinstance(leaf.test, HierarchyTest))
-        for leaf in leaves(node)
-    )
+    match node:
+        case And(parts) | Or(parts):
+            return all(_looks_at_itself(part) for part in parts)
+        case Not(part):
+            return _looks_at_itself(part)
+        case Match(_, test):
+            return not isinstance(test, HierarchyTest)
+    return not isinstance(node, Chain | Reverse)
 
 
 def _told_by(query: Query) -> Iterator[str]:
