@@ -7,6 +7,7 @@ Rules.
 """
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -28,31 +29,26 @@ class _Told(NamedTuple):
 
 
 class Slice:
-    """Records behind the last of the ledger. `owners`: whom the resources are about that they name."""
+    """Records behind the last of the ledger."""
 
-    def __init__(self, connection: sqlite3.Connection, owners: Mapping[str, About]) -> None:
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._owners = owners
         self._seq: int
         self._hash: bytes
         self._seq, self._hash = connection.execute("SELECT seq, hash FROM head").fetchone() or (0, GENESIS)
         self._rows: list[tuple[object, ...]] = []
         self._told: dict[tuple[tuple[str, ...], str], _Told] = {}
-        self._askers: dict[tuple[str, str, str], list[int]] = {}
+        self._askers: defaultdict[tuple[str, str, str], list[int]] = defaultdict(list)
         self._begun: dict[tuple[int, int], int] = {}
         self._answered: list[tuple[int, int]] = []
 
-    def add(self, body: bytes, record: Record) -> None:
-        """Add a record behind the others; `body` is it as its journal has it."""
-        told = self._told.get((record.keys, record.organization)) or self._about(record)
+    def add(self, body: bytes, record: Record, owners: Mapping[str, About]) -> None:
+        """Add a record behind the others. `body`: as its journal has it; `owners`: whom the resources are about that it names."""
+        told = self._told.get((record.keys, record.organization)) or self._about(record, owners)
         self._seq = seq = self._seq + 1
         self._hash = link = chained(self._hash, body + told.bytes)
         told.seqs.append(seq)
-        asker = (record.fhir_user, record.user, record.client)
-        known = self._askers.get(asker)
-        if known is None:
-            known = self._askers[asker] = []
-        known.append(seq)
+        self._askers[record.fhir_user, record.user, record.client].append(seq)
         begun = record.kind == "begun"
         shown = 0 if begun else 1
         outcome, action = outcome_of(record), action_of(record)
@@ -86,9 +82,9 @@ class Slice:
         execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?)", (self._seq, self._hash, signature))
         return len(self._rows)
 
-    def _about(self, record: Record) -> _Told:
+    def _about(self, record: Record, owners: Mapping[str, About]) -> _Told:
         """Whom the resources are about, and who owns them: when nobody does, the organization of the one who asked."""
-        found = [self._owners.get(key, NOBODY) for key in record.keys]
+        found = [owners.get(key, NOBODY) for key in record.keys]
         patients = {name for one in found for name in one.patients}
         organizations = {name for one in found for name in one.organizations} or {record.organization} - {""}
         about = About(tuple(sorted(patients)), tuple(sorted(organizations)))
@@ -106,10 +102,10 @@ class Slice:
 
 
 def _merged(groups: Iterable[tuple[Iterable[str], list[int]]]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+    found: defaultdict[str, list[int]] = defaultdict(list)
     for names, seqs in groups:
         for name in names:
-            found.setdefault(name, []).extend(seqs)
+            found[name] += seqs
     for seqs in found.values():
         seqs.sort()
     return found

@@ -14,6 +14,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,8 @@ LONGEST = 4 << 20
 """Bytes that no record has."""
 YOUNG = 60_000_000
 """Microseconds within which a journal that was registered may still be without its file, or have it empty and not locked."""
+_SOME = 200
+"""Lines whose records are in memory at once."""
 _HASH = 64
 
 
@@ -69,22 +72,23 @@ def _slice(connection: sqlite3.Connection, folder: Path, number: int, patients: 
         os.close(descriptor)
     if young and not text:
         return False, 0
-    lines = list(lines_of(text))
-    found = {key for _, _, record in lines if record is not None for key in record.keys}
-    added = Slice(connection, patients.of(found))
-    for link, body, record in lines:
-        count += 1
-        if not follows(link, body, record, before, (number, count)):
-            added.add(*_note(number, "broken", f"line {count} does not follow the one before"))
-        if record is not None:
-            added.add(body, record)
-        before = link
+    added = Slice(connection)
+    lines = lines_of(text)
+    while some := list(islice(lines, _SOME)):
+        owners = patients.of({key for _, _, record in some if record is not None for key in record.keys})
+        for link, body, record in some:
+            count += 1
+            if not follows(link, body, record, before, (number, count)):
+                added.add(*_note(number, "broken", f"line {count} does not follow the one before"), owners)
+            if record is not None:
+                added.add(body, record, owners)
+            before = link
     size = text.rfind(b"\n") + 1
-    if more and not lines:  # no record is so long
-        added.add(*_note(number, "broken", f"line {count + 1} has no end"))
+    if more and not size:  # no record is so long
+        added.add(*_note(number, "broken", f"line {count + 1} has no end"), {})
         size = len(text)
     if over and not more and size < len(text):
-        added.add(*_note(number, "torn", f"the last line ends after {len(text) - size} bytes"))
+        added.add(*_note(number, "torn", f"the last line ends after {len(text) - size} bytes"), {})
     if size:
         sql = "UPDATE journal SET place = ?, count = ?, hash = ? WHERE number = ?"
         connection.execute(sql, (place + size, count, before, number))
@@ -96,8 +100,8 @@ def _slice(connection: sqlite3.Connection, folder: Path, number: int, patients: 
 
 def _gone(connection: sqlite3.Connection, folder: Path, number: int) -> int:
     """Tell that a journal is gone; how many records were added."""
-    added = Slice(connection, {})
-    added.add(*_note(number, "broken", "the journal is gone"))
+    added = Slice(connection)
+    added.add(*_note(number, "broken", "the journal is gone"), {})
     written = added.write(folder)
     _end(connection, number)
     return written
