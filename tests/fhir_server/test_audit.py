@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from fhir_server.audit import fold as folding
 from fhir_server.audit import journal as journals
-from fhir_server.audit import line
+from fhir_server.audit import keeper, line
 from fhir_server.audit import patients as looking
 from fhir_server.audit.fold import fold, remove_ended
 from fhir_server.audit.journal import Journal, journal_path
@@ -609,6 +609,21 @@ def test_the_command_verifies_and_exports(small_store):
 def test_the_command_refuses_what_it_cannot_use(small_store, arguments, code):
     done = run("verify", "--data-dir", str(small_store.folder), *arguments)
     assert done.exit_code == code
+
+
+def test_what_was_folded_is_moved_into_the_file_while_the_connection_stays_open(small_store, monkeypatch):
+    monkeypatch.setattr(keeper, "CHECKPOINT_EVERY", -1.0)
+    place = small_store.folder / FOLDER
+    with keeper.folding(small_store.folder, SqliteOptions(), lambda: None) as one:
+        journal = open_journal(place)
+        journal.append("request", *fields(status=200, keys=("Patient/p",)))
+        assert one.fold() == 1
+        journal.append("request", *fields(status=200, keys=("Patient/p",)))
+        assert one.fold() == 1
+        with closing(sqlite3.connect(f"file:{place / DATABASE}?immutable=1", uri=True)) as without_wal:
+            assert without_wal.execute("SELECT count(*) FROM record").fetchone() == (1,)
+        journal.close()
+    assert faults(place) == []
 
 
 def test_folding_from_outside_needs_the_store_alone(small_store):
