@@ -98,7 +98,7 @@ def _decoded(body: bytes, limit_depth: int) -> Any:
     lossless = encoded == compact
     if not lossless and _MINUS_ZERO.search(body) is not None:
         value = _decode_slowly(body)
-    if b"\\" in body and b"\\u0000" in body.replace(b"\\\\", b""):
+    if b"\\u0000" in body and b"\\u0000" in body.replace(b"\\\\", b""):
         raise _bad("a string contains the character U+0000, which FHIR does not allow")
     if not lossless and (compact.count(b'":') != encoded.count(b'":') or _HIDDEN_NAME_END.search(compact) is not None):
         _decode_slowly(body)
