@@ -11,7 +11,7 @@ Specification: https://hl7.org/fhir/R4/auditevent.html, https://profiles.ihe.net
 """
 
 import hashlib
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,9 @@ GENESIS = b"0" * 64
 """The hash before the first record."""
 
 Kind = Literal["request", "begun", "torn", "broken"]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Place = Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,18}\.[0-9]{1,18})?$")]
+"""What is not so in a journal cannot be read: it was not written by a server."""
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -31,10 +34,10 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     one who asked by an emergency alone.
     """
 
-    journal: int
-    number: int
+    journal: Count
+    number: Count
     kind: Kind
-    time: int
+    time: Count
     request: str = ""
     method: str = ""
     shape: str = ""
@@ -52,7 +55,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     purpose: str = ""
     keys: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
-    begun: str = ""
+    begun: Place = ""
     note: str = ""
     broken: tuple[str, ...] = ()
 

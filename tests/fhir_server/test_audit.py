@@ -214,6 +214,12 @@ TAMPERED_JOURNALS = {
     "two lines change places": lambda lines: [lines[0], lines[2], lines[1]],
     "a line is there twice": lambda lines: [lines[0], lines[0], lines[1], lines[2]],
     "a line cannot be read": lambda lines: [lines[0], b"x\n", lines[2]],
+    "a time is beyond all times": lambda lines: [
+        lines[0],
+        lines[1].replace(b'"request",2', b'"request",%d' % 2**70),
+        lines[2],
+    ],
+    "what was begun is no place": lambda lines: [lines[0], lines[1].replace(b'"","",[]]', b'"x.y","",[]]'), lines[2]],
 }
 
 
@@ -224,7 +230,9 @@ def test_a_journal_that_was_tampered_with_is_found_out(folder, how, when):
     for number in range(3):
         journal.append("request", *fields(time=number + 1, user="jane", status=200))
     journal.close()
-    journal_path(folder, 1).write_bytes(b"".join(TAMPERED_JOURNALS[how](lines_of(folder))))
+    before = lines_of(folder)
+    assert TAMPERED_JOURNALS[how](before) != before
+    journal_path(folder, 1).write_bytes(b"".join(TAMPERED_JOURNALS[how](before)))
     if when == "after it was looked at":
         assert "journal" in faults(folder)
     folded(folder)

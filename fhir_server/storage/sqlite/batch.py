@@ -128,7 +128,7 @@ class Batch:
         ahead: dict[ResourceKey, tuple[int, bool]] = {}
         for write in unit.writes:
             put = isinstance(write, Put)
-            current = self._current(write.key, fresh=put and write.fresh)
+            current = self._current(write.key, fresh=isinstance(write, Put) and write.fresh)
             version, live = ahead.get(write.key, (current.version, current.state == LIVE))
             if write.expected is not None and write.expected != (version if live else 0):
                 raise Conflict("exists" if write.expected == 0 else "version", write.key)
