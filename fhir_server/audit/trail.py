@@ -110,7 +110,7 @@ class Trail:
         pairs = pairs_of(scope)
         exchange = self._exchange(scope["method"], shape, type_of(shape, scope))
         who = line.told(said) if principal is None else self._people.of(principal)
-        keys = line.listed(list(dict.fromkeys(_keys(scope, shape, pairs, said))))
+        keys = _read(scope, pairs, said) or line.listed(list(dict.fromkeys(_keys(scope, shape, pairs, said))))
         names = line.listed(shape_of(pairs, self._words())) if pairs else line.NONE
         begun = scope.get("begun", "") if status else ""
         # by hand: a request's own id was checked to need no escape, and all else is encoded
@@ -139,6 +139,15 @@ def _broken(scope: Scope) -> str:
     if not isinstance(request, FhirRequest) or request.access is None or not request.access.facts.broken.ids:
         return line.NONE
     return line.part(sorted(request.access.facts.broken.ids))
+
+
+def _read(scope: Scope, pairs: Sequence[tuple[str, str]], said: Mapping[str, str]) -> str:
+    """The keys of what was asked for by id, found, and is all that is told of: the most frequent request; else empty."""
+    response = scope.get("fhir_response")
+    if pairs or said or not isinstance(response, FhirResponse) or response.about is None or response.shown:
+        return ""
+    key = response.about.key
+    return f'["{key.type}/{key.id}"]' if key == scope["segments"] else ""  # what the store has needs no escape
 
 
 def _keys(scope: Scope, shape: str, pairs: Sequence[tuple[str, str]], said: Mapping[str, str]) -> list[str]:
