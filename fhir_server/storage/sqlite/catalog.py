@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from resources.errors import FhirError
 from resources.model import ResourceKey
@@ -52,6 +52,7 @@ class Numbers:
         self.owners: dict[Owners, str] = {}
         self.reads: dict[tuple[int, str], tuple[Node, str, tuple[object, ...]]] = {}
         self.estimates: dict[tuple[str, Sequence[object]], tuple[int, float]] = {}
+        self.compiled: dict[tuple[int, str], Any] = {}
 
     def keep_type(self, name: str, number: int) -> None:
         """Remember a committed type."""
@@ -85,13 +86,16 @@ class Numbers:
 class Catalog:
     """Lookups of one connection: the dialect's view of the dictionaries. Unknown names get a number that no row has.
 
-    `even`: resources that are known are looked up like those that are not, so that who may not know of them cannot tell by the time.
+    `even`: resources that are known are looked up like those that are not, so that who may not know of them cannot tell by the time. `seen`: what was
+    looked up so while one search is compiled, whether it is there or not.
     """
 
     def __init__(self, connection: sqlite3.Connection, numbers: Numbers) -> None:
         self.connection = connection
         self.numbers = numbers
+        self.compiled = numbers.compiled
         self.even = False
+        self.seen: dict[ResourceKey, int] | None = None
 
     def type(self, name: str) -> int:
         """The number of a resource type."""
@@ -173,15 +177,17 @@ class Catalog:
 
     def rid(self, key: ResourceKey) -> int:
         """The row number of a resource that exists or is referred to."""
-        rid = self.numbers.rids.get(key)
-        if rid is None or self.even:
+        known = self.seen if self.even else self.numbers.rids
+        rid = None if known is None else known.get(key)
+        if rid is None:
             row = self.connection.execute(
                 "SELECT rid FROM resource WHERE type = ? AND id = ?", (self.type(key.type), key.id)
             ).fetchone()
-            if row is None:
-                return MISSING
-            rid = row[0]
-            self.numbers.keep_rid(key, row[0])
+            rid = MISSING if row is None else row[0]
+            if row is not None:
+                self.numbers.keep_rid(key, row[0])
+            if self.seen is not None:
+                self.seen[key] = rid
         return rid
 
     def rids(self, owners: Owners) -> str:

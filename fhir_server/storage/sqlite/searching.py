@@ -57,7 +57,11 @@ def compiled(query: Query, catalog: Catalog) -> Compiled:
     queries = [query]
     if query.others:
         queries = [one for one in (query, *query.others) if catalog.type(one.type) > 0] or queries
-    parts = tuple((one, None if one.contained != "no" else dialect.page(one, catalog)) for one in queries)
+    catalog.seen = {}
+    try:
+        parts = tuple([(one, None if one.contained != "no" else dialect.page(one, catalog)) for one in queries])
+    finally:
+        catalog.seen = None
     first = parts[0][1]
     shape = first.statements[0].sql if first is not None else "contained"
     return Compiled(parts, f"{shape}{query.total}{len(parts)}")

@@ -11,7 +11,7 @@ Specification: https://hl7.org/fhir/R4/search.html#prefix, #string, #token, #ref
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 from resources.model import ResourceKey
 from search.dialects.sqlite import meanings, numbers
@@ -54,7 +54,12 @@ UNKNOWN: Final = -(1 << 62)
 
 
 class Catalog(Protocol):
-    """What the dialect asks of a store while it compiles: numbers of names (UNKNOWN for unknown ones), counts."""
+    """What the dialect asks of a store while it compiles: numbers of names (UNKNOWN for unknown ones), counts.
+
+    `compiled`: what nodes that stay compile to, by the number of the node (which is kept with it) and the type.
+    """
+
+    compiled: dict[tuple[int, str], Any]
 
     def type(self, name: str) -> int:
         """The number of a resource type."""

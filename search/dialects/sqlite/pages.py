@@ -32,7 +32,7 @@ def restricted(query: Query) -> Node:
 
 def page(query: Query, catalog: Catalog) -> PageStatements:
     """The statements that give the rows of a page."""
-    planner = Planner(catalog)
+    planner = Planner(catalog, settled=query.narrowing)
     node = restricted(query)
     source = planner.source(node, query.type)
     if not query.sort:

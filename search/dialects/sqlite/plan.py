@@ -55,8 +55,10 @@ from search.query import (
     StringTest,
     Test,
     TokenTest,
+    leaves,
 )
 
+_KEPT: Final = 10_000
 _PRESENT_TABLES: Final = {
     "token": ("token",),
     "string": ("string",),
@@ -73,19 +75,26 @@ _PRESENT_TABLES: Final = {
 class Planner:
     """Compiles the nodes of one statement; aliases are numbered in the order of the text, so equal shapes give equal text.
 
-    `single`: the statement is about one row, and is kept: parameters that have no number yet are looked up whenever it runs.
+    `single`: the statement is about one row. It is kept, as is what a `prefix` names its aliases by: parameters that have no number yet are
+    looked up whenever it runs. `settled`: a node that stays the same for many statements; what its parts compile to is kept by the catalog.
     """
 
-    def __init__(self, catalog: Catalog, *, single: bool = False) -> None:
+    def __init__(
+        self, catalog: Catalog, *, single: bool = False, settled: Node | None = None, prefix: str = ""
+    ) -> None:
         self.catalog = catalog
         self.single = single
+        self._kept = single or bool(prefix)
+        self._prefix = prefix or "t"
         self._aliases = 0
         self._sign = 1
+        parts = settled.parts if isinstance(settled, And) else () if settled is None else (settled,)
+        self._settled = {id(part): at for at, part in enumerate(parts)}
 
     def alias(self) -> str:
         """A fresh table alias."""
         self._aliases += 1
-        return f"t{self._aliases}"
+        return f"{self._prefix}{self._aliases}"
 
     @property
     def inside(self) -> bool:
@@ -176,7 +185,7 @@ class Planner:
     def parameters(self, parameter: Parameter, alias: str, unit: str | None = None) -> Sql:
         """The condition that a row belongs to the parameter (in that canonical unit)."""
         codes = storage_codes(parameter, unit)
-        if self.single and not self.inside and len(codes) == 1:
+        if self._kept and not self.inside and len(codes) == 1:
             return self._parameter(parameter.base, codes[0], alias)
         found = tuple(self._sign * self.catalog.parameter(parameter.base, code) for code in codes)
         return (f"{alias}.param = ?" if len(found) == 1 else f"{alias}.param IN ({marks(found)})"), found
@@ -362,14 +371,48 @@ class Planner:
             return source.branches
         done = []
         for branch in source.branches:
-            parts = [branch.where, *(self.holds(node, branch.rid, type_) for node in source.rest)]
+            parts = [branch.where, *[self._part_holds(node, branch.rid, type_) for node in source.rest]]
             done.append(branch._replace(where=(" AND ".join([sql for sql, _ in parts]), values_of(parts))))
         return tuple(done)
+
+    # ---- parts of a node that stays
+
+    def _part_holds(self, node: Node, rid: str, type_: str) -> Sql:
+        """As `holds`, for a part of an And."""
+        at = self._settled.get(id(node))
+        found = None if at is None else self._compiled(node, type_, at)[0]
+        return self.holds(node, rid, type_) if found is None else (found[0].replace("{rid}", rid), found[1])
+
+    def _part_source(self, node: Node, type_: str) -> Source | None:
+        """As `source`, for a part of an And."""
+        at = self._settled.get(id(node))
+        found = None if at is None else self._compiled(node, type_, at)
+        return self.source(node, type_) if found is None or found[0] is None else found[1]
+
+    def _compiled(self, node: Node, type_: str, at: int) -> tuple[Sql | None, Source | None]:
+        """Condition and source of part `at` of the settled node; (None, None) where they may change while the node stays."""
+        kept = self.catalog.compiled
+        found: tuple[Sql | None, Source | None]
+        if (id(node), type_) in kept:
+            _, found = kept[id(node), type_]
+            return found
+        found = None, None
+        if all(_stays(leaf) for leaf in leaves(node)):
+            holds = Planner(self.catalog, prefix=f"h{at}_").holds(node, "{rid}", type_)
+            source = Planner(self.catalog, prefix=f"s{at}_").source(node, type_)
+            branches = () if source is None else source.branches
+            if any(UNKNOWN in values for values in (holds[1], *(one.where[1] for one in branches))):
+                return None, None  # what has no number yet may get one
+            found = holds, source
+        if len(kept) >= _KEPT:
+            kept.clear()
+        kept[id(node), type_] = node, found
+        return found
 
     def _cheapest(self, parts: tuple[Node, ...], type_: str) -> Source | None:
         found: list[tuple[Source, int]] = []
         for at in sorted(range(len(parts)), key=lambda at: not _is_narrow(parts[at])):
-            source = self.source(parts[at], type_)
+            source = self._part_source(parts[at], type_)
             if source is None:
                 continue
             # a patient's rows are few enough even when they are some hundred: looking at all else would cost more
@@ -427,6 +470,14 @@ def _with_rest(source: Source, size: int | None, at: int, parts: tuple[Node, ...
     """The source of part `at` of an And, with the other parts to be satisfied."""
     rest = tuple([part for number, part in enumerate(parts) if number != at and not isinstance(part, All)])
     return Source(source.branches, source.rank, source.rest + rest, size)
+
+
+def _stays(leaf: Node) -> bool:
+    """Whether what the leaf compiles to stays once everything that it names has a number."""
+    match leaf:
+        case Match(_, test):
+            return isinstance(test, TokenTest | ReferenceTest)
+    return isinstance(leaf, HasId | InCompartment | InCompartments | OwnedBy | Released)
 
 
 def _is_narrow(node: Node) -> bool:
