@@ -5,10 +5,9 @@ Times are microseconds (closed ranges), numbers exact Decimals (closed range; No
 `group` ties the entries of one composite tuple together: 0 for ordinary entries, 1.. within a resource and parameter.
 """
 
-from dataclasses import dataclass, field
 from decimal import Decimal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from resources.model import ResourceKey
 
@@ -116,8 +115,7 @@ class WordEntry(_Row, frozen=True):
     place: int
 
 
-@dataclass(slots=True)
-class Entries:
+class Entries(Struct, array_like=True, gc=False):
     """All entries of one resource, by kind, without repeats; `contained` holds those of contained resources by (type, local id)."""
 
     tokens: list[TokenEntry] = field(default_factory=list)

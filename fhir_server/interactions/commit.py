@@ -11,8 +11,9 @@ Specification: https://hl7.org/fhir/R4/references.html#integrity, https://hl7.or
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from fhir_server.interactions.conditions import RETRIES, contended
 from fhir_server.interactions.links import path_of

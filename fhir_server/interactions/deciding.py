@@ -11,8 +11,10 @@ Specification: https://hl7.org/fhir/R4/http.html#upsert, https://hl7.org/fhir/R4
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+from msgspec.structs import replace
 
 from fhir_server.interactions.attachments import attachments, may_attach
 from fhir_server.interactions.prepare import Preparer, released
@@ -171,7 +173,8 @@ class Deciding:
             return False
         system, code = label
         tokens = [*content.entries.tokens, TokenEntry("_security", system, spelled(system, code))]
-        return await satisfies(node, replace(content, entries=replace(content.entries, tokens=tokens)), self.ask)
+        plain = replace(content, entries=replace(content.entries, tokens=tokens))
+        return await satisfies(node, plain, self.ask)
 
     def content(self, stored: Stored) -> Content:
         """A version as rules look at it."""

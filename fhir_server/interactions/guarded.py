@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
+from msgspec import structs
+
 from fhir_server.interactions.attachments import BINARY, attached
 from fhir_server.interactions.conditions import RETRIES, contended
 from fhir_server.interactions.deciding import Deciding, forbidden
@@ -288,7 +290,7 @@ class GuardedStore:
 
     async def commit(self, unit: UnitOfWork) -> tuple[Written, ...]:
         """See the port. Raises FhirError 403 and 404 for what the principal may not do."""
-        unit = replace(unit, guards=tuple([self._guarded(one) for one in unit.guards]))
+        unit = structs.replace(unit, guards=tuple([self._guarded(one) for one in unit.guards]))
         for turn in range(RETRIES):
             decided = await self.deciding.decide(unit)
             if unit.writes and not decided.unit.writes:

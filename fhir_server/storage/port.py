@@ -12,6 +12,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from msgspec import Struct
+
 from resources.definitions.model import SearchParameterDefinition
 from resources.errors import Issue
 from resources.json_format import Template
@@ -47,8 +49,7 @@ class Conflict(Exception):  # noqa: N818  (a state of affairs to be retried, ren
         self.key = key
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(Struct, frozen=True):
     """Write a new version. `expected`: the version that must be current (0: never existed or deleted; None: any).
 
     `body` lacks versionId and lastUpdated, which the commit gives. Identical content to the current version makes no new one.
@@ -66,8 +67,7 @@ class Put:
     prints: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(Struct, frozen=True):
     """Write a deletion. Deleting what is deleted or never was changes nothing. `expected` as in Put."""
 
     key: ResourceKey
@@ -92,8 +92,7 @@ class FollowUp:
     data: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class UnitOfWork:
+class UnitOfWork(Struct, frozen=True):
     """What is committed together, in order.
 
     `enforce_references`: afterwards every reference of the written resources that search parameters find leads to a resource that is there, and
@@ -106,8 +105,7 @@ class UnitOfWork:
     enforce_references: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """The outcome of one write: the version now current. `created`: nothing was current before; `changed` False: no new version."""
 
     key: ResourceKey

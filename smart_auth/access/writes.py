@@ -7,8 +7,9 @@ subject are they, where the type has them, by literal references alone. Nothing 
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from resources.errors import FhirError
 from resources.model import ResourceKey
@@ -43,8 +44,7 @@ Ask = Callable[[str, Node, frozenset[str]], Awaitable[frozenset[str]]]
 """Which of these ids of a type are live resources that satisfy the node."""
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(Struct, frozen=True):
     """A resource before or after a write. `organizations` None: those that the store has for it."""
 
     key: ResourceKey

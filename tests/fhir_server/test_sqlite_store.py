@@ -8,9 +8,9 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from fhir_server.storage.port import HistoryQuery, Put, UnitOfWork
 from fhir_server.storage.sqlite import SqliteOptions, SqliteStore

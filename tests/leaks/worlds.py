@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 
 from fhir_server import app as composition
 from fhir_server.app import create_app
