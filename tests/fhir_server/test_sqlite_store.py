@@ -223,16 +223,15 @@ async def test_a_shape_leaves_the_event_loop_while_many_of_its_runs_are_late(pat
     await store.close()
 
 
-async def test_no_late_read_leaves_its_transaction_open(path):
+@pytest.mark.parametrize("deadline", [float("inf"), 0.0], ids=["late at its end", "late before it begins"])
+async def test_no_late_read_leaves_its_transaction_open(path, deadline):
     """SQLite counts the steps of a cached statement on from run to run, so that any statement may meet the handler."""
     store = SqliteStore.open(path)
     try:
         session = store.reader._inline
         for _ in range(6000):
             with suppress(sqlite3.OperationalError):
-                session.run(
-                    lambda catalog: setattr(session.until, "deadline", 0.0), _Until(float("inf")), snapshot=True
-                )
+                session.run(lambda _: setattr(session.until, "deadline", 0.0), _Until(deadline), snapshot=True)
             assert not session.connection.in_transaction
     finally:
         await store.close()

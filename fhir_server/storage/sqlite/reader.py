@@ -60,14 +60,16 @@ class _Session:
 
     def run(self, work: Callable[[Catalog], _T], until: "_Until", *, snapshot: bool) -> _T:
         """Run `work` in a read transaction; sqlite3.OperationalError "interrupted" when the deadline passes."""
-        self.until = until
         if not snapshot:
+            self.until = until
             return work(self.catalog)
+        # the handler must not end BEGIN and ROLLBACK: a cached statement's steps are counted on from run to run
+        self.until = _NEVER
         self.connection.execute("BEGIN")
         try:
+            self.until = until
             return work(self.catalog)
         finally:
-            # the handler must not end the ROLLBACK: SQLite counts a cached statement's steps on from run to run
             self.until = _NEVER
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
