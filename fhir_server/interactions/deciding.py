@@ -93,11 +93,11 @@ class Deciding:
 
     async def _allowed(self, write: Put | Delete, made: frozenset[ResourceKey]) -> tuple[Put | Delete | None, int]:
         """The write as it may be made, and the version that it is decided on; None for a deletion that finds nothing."""
+        if isinstance(write, Put) and write.fresh:
+            return await self._creatable(write, "c", made), 0
         stored = await self.inner.read(write.key, EVERYTHING)
         current = None if stored is None or stored.deleted else stored
         method = write.method if isinstance(write, Put) else "DELETE"
-        if isinstance(write, Put) and write.fresh:
-            return await self._creatable(write, "c", made), 0
         reached = await self.inner.read(write.key, self.access.narrowing(_LETTERS[method])) is not None
         shown = await self.inner.read(write.key, self.access.writing()) is not None
         if isinstance(write, Delete):
