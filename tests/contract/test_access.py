@@ -1,8 +1,7 @@
 """The nodes of access rules on every store: whose a resource is, who may be told of it, and what a walk may pass through."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from fhir_server.storage.port import Delete
 from resources.model import ResourceKey

@@ -1,9 +1,9 @@
 """Enforced references, on every store: decided inside the commit, by how the unit leaves the store."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from fhir_server.storage.port import Conflict, Delete
 from resources.model import ResourceKey

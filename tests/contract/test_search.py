@@ -5,6 +5,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from msgspec import structs
 
 from resources.model import ResourceKey
 from search.dialects.sqlite import pages as pages_module
@@ -458,7 +459,7 @@ async def test_iterated_includes_do_not_go_through_what_is_not_visible(store, ma
 
 
 async def test_owners_restrict(store, make):
-    mine = replace(make.put("Observation/a"), organizations=(ORGANIZATION,))
+    mine = structs.replace(make.put("Observation/a"), organizations=(ORGANIZATION,))
     await store.commit(make.unit(mine, make.put("Observation/b")))
     assert await names(store, Query("Observation", OwnedBy((ORGANIZATION,)))) == [("Observation/a", "match")]
     assert await names(store, Query("Observation", Not(OwnedBy((ORGANIZATION,))))) == [("Observation/b", "match")]

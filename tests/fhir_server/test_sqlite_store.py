@@ -197,14 +197,14 @@ async def test_what_exceeds_the_inline_budget_answers_the_same_from_a_thread(pat
     for session in (store.reader._inline,):
         session.connection.set_progress_handler(session._late, 1)
     query = Query("Observation", Not(Match(CODE, TokenTest(None, ("o3",)))), count=5, total="accurate")
-    for _ in range(4):
+    for _ in range(5):
         page = await store.search(query, EVERYTHING)
         assert ([row.stored.key.id for row in page.rows], page.total, page.more) == (
             ["o0", "o1", "o2", "o4", "o5"],
             499,
             True,
         )
-    (shape,) = store.reader._late
+    (shape,) = filter(None, store.reader._late)  # the first time it was late before it had one
     assert store.reader.is_slow(shape)
     assert len((await store.history(HistoryQuery("Observation", None, 7), EVERYTHING)).versions) == 7
     assert (await store.read(ResourceKey("Observation", "o1"), EVERYTHING)).version == 1
