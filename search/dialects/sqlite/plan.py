@@ -391,12 +391,11 @@ class Planner:
 
     def _compiled(self, node: Node, type_: str, at: int) -> tuple[Sql | None, Source | None]:
         """Condition and source of part `at` of the settled node; (None, None) where they may change while the node stays."""
-        kept = self.catalog.compiled
-        found: tuple[Sql | None, Source | None]
-        if (id(node), type_) in kept:
-            _, found = kept[id(node), type_]
-            return found
-        found = None, None
+        kept = self.catalog.compiled  # shared by threads
+        known: tuple[Node, tuple[Sql | None, Source | None]] | None = kept.get((id(node), type_))
+        if known is not None:
+            return known[1]
+        found: tuple[Sql | None, Source | None] = None, None
         if all(_stays(leaf) for leaf in leaves(node)):
             holds = Planner(self.catalog, prefix=f"h{at}_").holds(node, "{rid}", type_)
             source = Planner(self.catalog, prefix=f"s{at}_").source(node, type_)
@@ -406,7 +405,7 @@ class Planner:
             found = holds, source
         if len(kept) >= _KEPT:
             kept.clear()
-        kept[id(node), type_] = node, found
+        kept[id(node), type_] = node, found  # the node stays, and so does its number
         return found
 
     def _cheapest(self, parts: tuple[Node, ...], type_: str) -> Source | None:
