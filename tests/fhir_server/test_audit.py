@@ -395,18 +395,6 @@ def test_a_write_that_was_begun_is_shown_once_its_process_ended_without_an_answe
     assert faults(folder) == []
 
 
-def test_an_answer_in_the_following_journal_hides_its_beginning(folder):
-    journal = open_journal(folder)
-    place = journal.append("begun", *fields(method="PUT"))
-    journal.close()
-    folded(folder)
-    journal = open_journal(folder)
-    journal.append("request", *fields(method="PUT", status=200, begun=place))
-    journal.close()
-    folded(folder)
-    assert shown(folder) == [("request", 200)]
-
-
 def test_an_answer_that_is_folded_before_what_it_answers_hides_it(folder):
     former, latter = open_journal(folder), open_journal(folder)
     latter.append("request", *fields(method="PUT", status=200, begun="1.1"))
@@ -420,7 +408,7 @@ def test_an_answer_that_is_folded_before_what_it_answers_hides_it(folder):
     assert faults(folder) == []
 
 
-def test_what_was_begun_is_shown_while_the_answer_is_in_no_journal(folder):
+def test_what_was_begun_is_shown_until_its_answer_is_in_the_following_journal(folder):
     """As a command does, whose journals hold one record each."""
     journal = open_journal(folder)
     place = journal.append("begun", *fields(method="PUT"))
